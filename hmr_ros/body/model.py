@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The body model at run time: SMPL-format linear blend skinning in numpy, many people at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import functools
+
+import numpy as np
+
+
+class BodyError(RuntimeError):
+    """A body model file or its use is wrong; the message names the file or array and the remedy."""
+
+
+@dataclass(frozen=True)
+class BodyModel:
+    """
+    An SMPL-format body with 24 joints and 10 shape coefficients; float32, metres.
+
+    Own axes of the body: x to the person's left, y up, z to the front.
+
+    v_template  (V, 3)      vertices of the mean body at rest
+    shapedirs   (V, 3, 10)  vertex offsets for each shape coefficient
+    posedirs    (207, V*3)  vertex offsets for R - I of joints 1..23, or None when the model has none
+    J_regressor (24, V)     joints of the shaped rest body
+    weights     (V, 24)     skinning weights, rows sum to 1
+    parents     (24,)       parent of each joint, -1 for the root
+    faces       (F, 3)      int32 vertex indices, counter-clockwise seen from outside
+    leaf_vertices   (5,)    head top, left / right middle fingertip, left / right big toe
+    marker_vertices (67,)   marker vertices of keypoint_guided
+    """
+
+    name: str
+    sha256: str
+    v_template: np.ndarray
+    shapedirs: np.ndarray
+    posedirs: np.ndarray | None
+    J_regressor: np.ndarray
+    weights: np.ndarray
+    parents: np.ndarray
+    faces: np.ndarray
+    leaf_vertices: np.ndarray
+    marker_vertices: np.ndarray
+
+    @functools.cached_property
+    def joint_template(self) -> np.ndarray:
+        """Rest joints of the mean body, `(24, 3)`."""
+        return self.J_regressor @ self.v_template
+
+    @functools.cached_property
+    def joint_shapedirs(self) -> np.ndarray:
+        """Rest joint offsets for each shape coefficient, `(24, 3, 10)`."""
+        return np.einsum('jv,vck->jck', self.J_regressor, self.shapedirs)
+
+    @functools.cached_property
+    def _vertex_shapedirs(self) -> np.ndarray:
+        return np.ascontiguousarray(self.shapedirs.reshape(-1, self.shapedirs.shape[-1]).T)
+
+    def rest_joints(self, betas: np.ndarray) -> np.ndarray:
+        """Joints `(N, 24, 3)` of the shaped rest bodies for `betas` `(N, 10)`."""
+        return self.joint_template + np.einsum('jck,nk->njc', self.joint_shapedirs, betas)
+
+    def rest_leaves(self, betas: np.ndarray) -> np.ndarray:
+        """Leaf points `(N, 5, 3)` of the shaped rest bodies for `betas` `(N, 10)`."""
+        index = self.leaf_vertices
+        return self.v_template[index] + np.einsum('jck,nk->njc', self.shapedirs[index], betas)
+
+    def pose_joints(
+            self, rotmats: np.ndarray, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Forward kinematics without the mesh.
+
+        rotmats (N, 24, 3, 3) parent-relative, betas (N, 10). Returns joints (N, 24, 3) and global
+        rotations (N, 24, 3, 3), before any translation.
+        """
+        rest = self.rest_joints(betas)
+        joints, world = np.empty_like(rest), np.empty_like(rotmats)
+        joints[:, 0], world[:, 0] = rest[:, 0], rotmats[:, 0]
+        for j in range(1, len(self.parents)):
+            p = self.parents[j]
+            world[:, j] = world[:, p] @ rotmats[:, j]
+            bone = (rest[:, j] - rest[:, p])[..., None]
+            joints[:, j] = joints[:, p] + (world[:, p] @ bone)[..., 0]
+        return joints, world
+
+    def skin(
+            self, rotmats: np.ndarray, betas: np.ndarray,
+            transl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Linear blend skinning (SMPL, Loper et al. 2015, section 3).
+
+        rotmats (N, 24, 3, 3) parent-relative, betas (N, 10), transl (N, 3), all float32. Returns
+        vertices (N, V, 3) and joints (N, 24, 3) in metres, translation included.
+        """
+        count = len(rotmats)
+        rest = self.rest_joints(betas)
+        joints, world = self.pose_joints(rotmats, betas)
+        shaped = self.v_template.ravel() + betas @ self._vertex_shapedirs
+        if self.posedirs is not None:
+            feature = (rotmats[:, 1:] - np.eye(3, dtype=np.float32)).reshape(count, -1)
+            shaped += feature @ self.posedirs
+        offset = joints - (world @ rest[..., None])[..., 0] + transl[:, None]
+        transforms = np.concatenate([world, offset[..., None]], axis=-1).reshape(count, -1, 12)
+        blended = (self.weights @ transforms).reshape(count, -1, 3, 4)
+        shaped = shaped.reshape(count, -1, 3, 1)
+        vertices = (blended[..., :3] @ shaped)[..., 0] + blended[..., 3]
+        return vertices, joints + transl[:, None]

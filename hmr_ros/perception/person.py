@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What travels from stage to stage: boxes and people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PersonBox:
+    """
+    One detected person.
+
+    `box` is float32 `(4,)`: x0, y0, x1, y1 in pixels of the full image, x1 and y1 exclusive.
+    `track_id` is empty until a tracker has named the person; `score` is 0 to 1.
+    """
+
+    box: np.ndarray
+    score: float = 1.0
+    track_id: str = ''
+
+
+@dataclass(frozen=True)
+class Person:
+    """
+    One person's body; arrays float32, metres, axis-angle radians, optical frame of the image.
+
+    box              (4,)     x0, y0, x1, y1 in pixels of the full image
+    crop_transform   (2, 3)   affine map from full-image pixels to crop pixels
+    global_orient    (3,)     pelvis rotation, body axes to optical frame
+    body_pose        (23, 3)  rotations of joints 1..23 relative to their parents
+    betas            (10,)    shape coefficients
+    transl           (3,)     vertices = skinned vertices + transl
+    joints3d         (24, 3)  posed joints, transl included
+    joints2d         (24, 2)  pixels of the full image
+    joint_confidence (24,)    0 to 1
+    feature          (D,)     the network's feature vector, D = 0 when not asked for
+    """
+
+    track_id: str
+    score: float
+    box: np.ndarray
+    crop_transform: np.ndarray
+    global_orient: np.ndarray
+    body_pose: np.ndarray
+    betas: np.ndarray
+    transl: np.ndarray
+    joints3d: np.ndarray
+    joints2d: np.ndarray
+    joint_confidence: np.ndarray
+    feature: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    @property
+    def pose(self) -> np.ndarray:
+        """Return all rotations `(24, 3)`: global_orient, then body_pose."""
+        return np.concatenate([self.global_orient[None], self.body_pose])

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every engine offers, whatever backend runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping, Protocol, runtime_checkable
+
+import numpy as np
+
+
+class EngineError(RuntimeError):
+    """
+    An engine cannot be loaded or run.
+
+    The message names the file or tensor, what was expected, and what to do.
+    """
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named input or output; `shape` has -1 where the batch size goes."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A loaded network. It owns its buffers; `run` may be called from one thread only."""
+
+    name: str
+    backend: str
+    precision: str
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """
+        Run one batch; `feeds` maps every input name to its array.
+
+        Raises EngineError when an array is missing, misshapen, of another dtype or not finite.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory; running it afterwards is an EngineError."""
+        ...
