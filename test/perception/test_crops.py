@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Crops follow the affine map of the sheet, normalise as told and never raise on a bad box."""
+
+import cv2
+from hypothesis import given, settings, strategies as st
+import numpy as np
+import pytest
+
+from hmr_ros.perception import crops
+from hmr_ros.perception.errors import PerceptionError
+
+MEAN, STD = (0.406, 0.457, 0.480), (0.225, 0.224, 0.229)
+NUMBER = st.one_of(
+    st.floats(-3000, 3000), st.sampled_from([np.nan, np.inf, -np.inf, 1e30, -1e30, 0.0]))
+
+
+def picture(seed=0, width=160, height=120):
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 3)
+
+
+def test_crop_equals_bilinear_sampling_of_the_sheet_formula():
+    image, box, size = picture(), np.float32([90, 20, 130, 110]), 64
+    transform = crops.CropTransform.from_box(box, size)
+    assert transform.side == pytest.approx(1.25 * 90)
+    crop = crops.crop_person(image, 'rgb', transform)
+    inside = 0
+    for x_crop, y_crop in [(10, 12), (32, 32), (40, 9), (63, 63), (0, 30)]:
+        x = (x_crop - size / 2) * transform.side / size + 110
+        y = (y_crop - size / 2) * transform.side / size + 65
+        if not (0 <= x < 159 and 0 <= y < 119):
+            assert np.all(crop[y_crop, x_crop] == 0)
+            continue
+        inside += 1
+        x0, y0 = int(x), int(y)
+        row = image[y0:y0 + 2, x0:x0 + 2].astype(float)
+        weight = np.outer([1 - (y - y0), y - y0], [1 - (x - x0), x - x0])[..., None]
+        # OpenCV rounds the sampling position to 1/32 pixel.
+        assert np.abs(np.sum(row * weight, axis=(0, 1)) - crop[y_crop, x_crop]).max() < 4
+    assert inside >= 3
+
+
+def test_channels_and_constants():
+    image = np.full((50, 50, 3), (10, 100, 200), np.uint8)
+    box = np.array([[10, 10, 40, 40]])
+    batch, _ = crops.crop_people(image, 'rgb', box, 32, MEAN, STD)
+    expected = (np.array([10, 100, 200]) / 255 - MEAN) / STD
+    np.testing.assert_allclose(batch[0, :, 16, 16], expected, atol=1e-6)
+    swapped, _ = crops.crop_people(image[..., ::-1].copy(), 'bgr', box, 32, MEAN, STD)
+    np.testing.assert_array_equal(batch, swapped)
+    gray, _ = crops.crop_people(image[..., 0].copy(), 'gray', box, 32, MEAN, STD)
+    np.testing.assert_allclose(gray[0, :, 16, 16], (10 / 255 - np.array(MEAN)) / STD, atol=1e-6)
+    assert batch.dtype == np.float32 and batch.flags['C_CONTIGUOUS']
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    center=st.tuples(st.floats(-200, 900), st.floats(-200, 900)), side=st.floats(2, 2000),
+    point=st.tuples(st.floats(-500, 1500), st.floats(-500, 1500)))
+def test_maps_are_exact_inverses(center, side, point):
+    transform = crops.CropTransform(*center, side, 256)
+    np.testing.assert_allclose(
+        transform.to_image(transform.to_crop(point)), point, rtol=1e-9, atol=1e-7)
+    homogeneous = transform.matrix.astype(np.float64) @ [*point, 1]
+    np.testing.assert_allclose(homogeneous, transform.to_crop(point), rtol=2e-6, atol=0.3)
+
+
+@settings(deadline=None, max_examples=200)
+@given(boxes=st.lists(st.tuples(NUMBER, NUMBER, NUMBER, NUMBER), max_size=5))
+def test_no_box_ever_raises(boxes):
+    image = picture()
+    array = np.float32(boxes).reshape(-1, 4)
+    batch, transforms = crops.crop_people(image, 'bgr', array, 16, MEAN, STD)
+    assert len(transforms) == len(boxes)
+    assert len(batch) == sum(transform is not None for transform in transforms)
+    assert np.all(np.isfinite(batch))
+
+
+@pytest.mark.parametrize('box', [
+    [np.nan, 0, 10, 10], [10, 10, 10, 40], [40, 10, 20, 40], [200, 10, 260, 40],
+    [-50, -50, -1, -1], [0, 120, 10, 130], [0, 0, np.inf, 10], [5, 5, 5.5, 5.5]])
+def test_unusable_boxes(box):
+    assert not crops.usable_box(np.float32(box), 160, 120)
+    batch, transforms = crops.crop_people(
+        picture(), 'rgb', np.float32([box, [10, 10, 60, 100]]), 16, MEAN, STD)
+    assert transforms[0] is None and transforms[1] is not None and len(batch) == 1
+
+
+def test_box_partly_outside_is_used_and_padded_with_black():
+    batch, transforms = crops.crop_people(
+        picture(), 'rgb', np.float32([[-30, -30, 30, 30]]), 32, (0, 0, 0), (1, 1, 1))
+    assert transforms[0] is not None
+    assert np.all(batch[0, :, :8, :8] == 0) and batch[0, :, 24:, 24:].max() > 0
+
+
+@pytest.mark.parametrize('image, color_order, hint', [
+    (np.zeros((0, 10, 3), np.uint8), 'rgb', r'\(0, 10, 3\)'),
+    (np.zeros((10, 10), np.uint8), 'rgb', r'\(10, 10\)'),
+    (np.zeros((10, 10, 3), np.float32), 'bgr', 'float32'),
+    (np.zeros((10, 10, 3), np.uint8), 'yuv', 'yuv')])
+def test_unusable_image_names_what_was_expected(image, color_order, hint):
+    with pytest.raises(PerceptionError, match=hint):
+        crops.crop_people(image, color_order, np.float32([[0, 0, 5, 5]]), 16, MEAN, STD)
