@@ -29,3 +29,18 @@ def random_rotations(count, sigma=0.6, seed=0):
     """Return joint rotations `(count, 24, 3, 3)` float32, axis-angle of deviation `sigma`."""
     vectors = np.random.default_rng(seed).normal(0, sigma, (count * 24, 3))
     return Rotation.from_rotvec(vectors).as_matrix().reshape(count, 24, 3, 3).astype(np.float32)
+
+
+def point_body():
+    """Return a BodyModel whose 29 vertices are its joints and leaves."""
+    from hmr_ros.body.model import BodyModel
+    from hmr_ros.perception.skeleton import PARENTS
+    rest = rest_skeleton()[0]
+    shapedirs = np.random.default_rng(11).normal(0, 0.002, (29, 3, 10)).astype(np.float32)
+    weights = np.zeros((29, 24), np.float32)
+    weights[np.arange(29), np.where(np.arange(29) < 24, np.arange(29), PARENTS)] = 1
+    return BodyModel(
+        name='points', sha256='0' * 64, v_template=rest, shapedirs=shapedirs, posedirs=None,
+        J_regressor=np.eye(24, 29, dtype=np.float32), weights=weights, parents=PARENTS[:24],
+        faces=np.zeros((0, 3), np.int32), leaf_vertices=np.arange(24, 29),
+        marker_vertices=np.zeros(67, np.int64))

@@ -1,19 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Acceptance checks 7 and 8 of the keypoint_guided sheet, twists and degenerate skeletons."""
 
-import sys
-from pathlib import Path
-
+from bodies import random_rotations, rest_skeleton
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from hmr_ros.perception import inverse_kinematics as ik
 from hmr_ros.perception.skeleton import LEVELS, PARENTS, SWING_CHILDREN
-
-sys.path.insert(0, str(Path(__file__).parent))
-from bodies import random_rotations, rest_skeleton  # noqa: E402
-
 COUNT = 1000
 
 

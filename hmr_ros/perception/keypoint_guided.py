@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding of the keypoint_guided network: crop coordinates to metres in the camera's frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import enum
+from typing import Mapping, Sequence
+
+import numpy as np
+
+from hmr_ros.perception.camera import Camera
+from hmr_ros.perception.crops import CropTransform
+from hmr_ros.perception.errors import PerceptionError
+
+KEYPOINTS = 96
+JOINTS = 29
+# Depth in metres of one unit of d.
+DEPTH_SCALE_M = 2.2
+# Focal length in crop pixels of the camera that the authors' networks were trained with.
+VIRTUAL_FOCAL = 1000.0
+# A scale outside these puts a person of any size at an absurd distance.
+_SCALE_RANGE = (0.05, 20.0)
+_NEAREST_M = 0.05
+_OUTPUT_SHAPES = {
+    'uvd': (KEYPOINTS, 3), 'sigma': (KEYPOINTS, 3), 'phi': (23, 2), 'betas': (10,), 'cam': (3,)}
+
+
+class Projection(enum.Enum):
+    """
+    The camera in which a network's keypoints become a skeleton.
+
+    REAL_CAMERA  the calibrated camera: own networks
+    KNOWN_BOX    the authors' virtual camera at the image centre: networks imported from them
+    """
+
+    REAL_CAMERA = 'real_camera'
+    KNOWN_BOX = 'known_box'
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """
+    Decoded keypoints of N people; rows 0..28 are joints and leaves, the rest markers.
+
+    skeleton   (N, 96, 3)  metres relative to keypoint 0, axes of the optical frame
+    root       (N, 3)      keypoint 0 in metres in the optical frame
+    pixels     (N, 96, 2)  pixels of the full image
+    confidence (N, 96)     0 to 1
+    """
+
+    skeleton: np.ndarray
+    root: np.ndarray
+    pixels: np.ndarray
+    confidence: np.ndarray
+
+
+def check_outputs(outputs: Mapping[str, np.ndarray]) -> None:
+    """Raise PerceptionError when an output of the engine is missing or has another shape."""
+    for name, shape in _OUTPUT_SHAPES.items():
+        if name not in outputs:
+            raise PerceptionError(
+                f'the engine has no output {name!r}; keypoint_guided needs '
+                f'{", ".join(_OUTPUT_SHAPES)}. Choose an engine of this network')
+        if outputs[name].shape[1:] != shape:
+            raise PerceptionError(
+                f'engine output {name!r} has shape {outputs[name].shape}; expected '
+                f'(N, {", ".join(map(str, shape))}). Choose an engine of this network')
+
+
+def _frames(transforms: Sequence[CropTransform]) -> tuple[np.ndarray, np.ndarray]:
+    centers = np.array([(t.center_x, t.center_y) for t in transforms], np.float64).reshape(-1, 2)
+    return centers, np.array([t.side for t in transforms], np.float64)
+
+
+def _back_project(camera: Camera, pixels: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    depth = np.maximum(depth, _NEAREST_M)[..., None]
+    rays = (pixels - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
+    return np.concatenate([rays * depth, depth], axis=-1)
+
+
+def _known_box_points(
+        uvd: np.ndarray, scale: np.ndarray, transforms: Sequence[CropTransform],
+        camera: Camera) -> np.ndarray:
+    centers, sides = _frames(transforms)
+    size = np.array([t.size for t in transforms])
+    offset = (centers - (0.5 * camera.width, 0.5 * camera.height)) / sides[:, None]
+    depth = DEPTH_SCALE_M * uvd[..., 2:] + (VIRTUAL_FOCAL / (size * scale))[:, None, None]
+    lateral = (uvd[..., :2] + offset[:, None]) * (size / VIRTUAL_FOCAL)[:, None, None] * depth
+    return np.concatenate([lateral, DEPTH_SCALE_M * uvd[..., 2:]], axis=-1)
+
+
+def decode(
+        outputs: Mapping[str, np.ndarray], transforms: Sequence[CropTransform], camera: Camera,
+        projection: Projection = Projection.REAL_CAMERA) -> Keypoints:
+    """
+    Decode the engine's outputs for N crops (sheet keypoint_guided, section 1.3).
+
+    outputs    `uvd`, `sigma` (N, 96, 3) and `cam` (N, 3), finite
+    transforms the N crops
+    camera     the camera of the full, rectified image
+
+    The root always lies in the calibrated camera, at depth f / (s * side), where f is the mean
+    focal length; `projection` decides how the root-relative skeleton is formed.
+    """
+    uvd = np.asarray(outputs['uvd'], np.float64)
+    scale = np.clip(np.asarray(outputs['cam'], np.float64)[:, 0], *_SCALE_RANGE)
+    centers, sides = _frames(transforms)
+    pixels = centers[:, None] + uvd[..., :2] * sides[:, None, None]
+    focal = 0.5 * (camera.fx + camera.fy)
+    depth = (focal / (scale * sides))[:, None] + DEPTH_SCALE_M * (uvd[..., 2] - uvd[:, :1, 2])
+    points = _back_project(camera, pixels, depth)
+    root = points[:, 0]
+    if projection is Projection.KNOWN_BOX:
+        points = _known_box_points(uvd, scale, transforms, camera)
+    confidence = np.clip(1 - np.mean(outputs['sigma'], axis=-1), 0, 1)
+    return Keypoints(
+        (points - points[:, :1]).astype(np.float32), root.astype(np.float32),
+        pixels.astype(np.float32), confidence.astype(np.float32))
+
+
+def encode(
+        points: np.ndarray, transforms: Sequence[CropTransform],
+        camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Make the targets that `decode` inverts, for the calibrated camera.
+
+    points (N, K, 3) metres in the optical frame, keypoint 0 the pelvis. Returns uvd (N, K, 3) and
+    the scale s (N,), both float32.
+    """
+    points = np.asarray(points, np.float64)
+    centers, sides = _frames(transforms)
+    pixels = points[..., :2] / points[..., 2:] * (camera.fx, camera.fy) + (camera.cx, camera.cy)
+    uv = (pixels - centers[:, None]) / sides[:, None, None]
+    d = (points[..., 2:] - points[:, :1, 2:]) / DEPTH_SCALE_M
+    scale = 0.5 * (camera.fx + camera.fy) / (points[:, 0, 2] * sides)
+    return np.concatenate([uv, d], axis=-1).astype(np.float32), scale.astype(np.float32)

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an image and person boxes to 3D bodies, all people of a frame in one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import time
+from typing import Mapping, Protocol, Sequence
+
+import numpy as np
+
+from hmr_ros.body.model import BodyModel
+from hmr_ros.perception import keypoint_guided, rotations
+from hmr_ros.perception.camera import Camera
+from hmr_ros.perception.crops import CropTransform, crop_people
+from hmr_ros.perception.inverse_kinematics import solve_rotations
+from hmr_ros.perception.keypoint_guided import JOINTS, Keypoints, Projection
+from hmr_ros.perception.person import Person, PersonBox
+
+
+class Network(Protocol):
+    """What mesh recovery asks of an engine."""
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class RecoverySettings:
+    """
+    How crops are made and outputs are read; `image_size`, `mean`, `std` come with the engine.
+
+    image_size  side of the crop in pixels
+    mean, std   per channel R, G, B of values 0 to 1
+    max_batch   most crops in one call of the engine; more people take several calls
+    projection  camera in which the engine's keypoints become a skeleton
+    max_people  most people per frame; the best scores win
+    """
+
+    image_size: int = 256
+    mean: tuple[float, float, float] = (0.406, 0.457, 0.480)
+    std: tuple[float, float, float] = (0.225, 0.224, 0.229)
+    max_batch: int = 16
+    projection: Projection = Projection.REAL_CAMERA
+    max_people: int = 32
+
+
+@dataclass(frozen=True)
+class RecoveryRecord:
+    """Times in milliseconds of the last frame, and boxes and people that were left out of it."""
+
+    crop_ms: float = 0.0
+    network_ms: float = 0.0
+    decode_ik_ms: float = 0.0
+    people: int = 0
+    rejected_boxes: int = 0
+    rejected_people: int = 0
+
+
+class MeshRecovery:
+    """
+    Recovers the bodies of all people of a frame.
+
+    `rejected_boxes` and `rejected_people` count, since the start, boxes that show nothing of the
+    image and people for whom the network gave numbers that are not finite. `record` describes the
+    last frame.
+    """
+
+    def __init__(
+            self, engine: Network, body: BodyModel,
+            settings: RecoverySettings = RecoverySettings()) -> None:
+        self._engine = engine
+        self._body = body
+        self._settings = settings
+        self.rejected_boxes = 0
+        self.rejected_people = 0
+        self.record = RecoveryRecord()
+
+    def recover(
+            self, image: np.ndarray, color_order: str, camera: Camera,
+            boxes: Sequence[PersonBox]) -> list[Person]:
+        """
+        Recover the people in `boxes`.
+
+        image   uint8 `(H, W, 3)` in `color_order` 'rgb' or 'bgr', or `(H, W)` for 'gray'
+        camera  of the rectified image; another resolution of the same view is scaled
+
+        People keep the order of their boxes. Raises PerceptionError for an image or an engine that
+        cannot be used, and passes on the engine's own error.
+        """
+        start = time.perf_counter()
+        settings = self._settings
+        boxes = _best(boxes, settings.max_people)
+        batch, transforms = crop_people(
+            image, color_order, np.array([box.box for box in boxes]).reshape(-1, 4),
+            settings.image_size, settings.mean, settings.std)
+        used = [(box, t) for box, t in zip(boxes, transforms) if t is not None]
+        cropped = time.perf_counter()
+        outputs = self._run(batch)
+        inferred = time.perf_counter()
+        height, width = image.shape[:2]
+        if (camera.width, camera.height) != (width, height):
+            camera = camera.resized(width, height)
+        people = self._decode(outputs, used, camera) if used else []
+        self._note(boxes, used, people, (start, cropped, inferred, time.perf_counter()))
+        return people
+
+    def _run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        step = self._settings.max_batch
+        parts = [
+            self._engine.run({'image': batch[first:first + step]})
+            for first in range(0, len(batch), step)]
+        if not parts:
+            return {}
+        for part in parts:
+            keypoint_guided.check_outputs(part)
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _decode(
+            self, outputs: Mapping[str, np.ndarray],
+            used: Sequence[tuple[PersonBox, CropTransform]], camera: Camera) -> list[Person]:
+        finite = np.ones(len(used), bool)
+        for array in outputs.values():
+            finite &= np.all(np.isfinite(array.reshape(len(used), -1)), axis=1)
+        outputs = {name: array[finite] for name, array in outputs.items()}
+        used = [pair for pair, good in zip(used, finite) if good]
+        if not used:
+            return []
+        transforms = [transform for _, transform in used]
+        keypoints = keypoint_guided.decode(
+            outputs, transforms, camera, self._settings.projection)
+        betas = outputs['betas'].astype(np.float32)
+        rotmats, joints3d, transl = self._solve(keypoints, outputs['phi'], betas)
+        features = outputs.get('feature', np.zeros((len(used), 0), np.float32))
+        pose = rotations.matrix_to_axis_angle(rotmats)
+        return [
+            _person(box, transform, camera, keypoints.confidence[i, :24], pose[i], betas[i],
+                    transl[i], joints3d[i], features[i])
+            for i, (box, transform) in enumerate(used)]
+
+    def _solve(
+            self, keypoints: Keypoints, phi: np.ndarray,
+            betas: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rest = np.concatenate(
+            [self._body.rest_joints(betas), self._body.rest_leaves(betas)], axis=1)
+        rotmats = solve_rotations(keypoints.skeleton[:, :JOINTS], rest, phi)
+        joints, _ = self._body.pose_joints(rotmats, betas)
+        transl = keypoints.root - joints[:, 0]
+        return rotmats, joints + transl[:, None], transl
+
+    def _note(
+            self, boxes: Sequence[PersonBox], used: Sequence[tuple[PersonBox, CropTransform]],
+            people: Sequence[Person], times: tuple[float, float, float, float]) -> None:
+        crop_ms, network_ms, decode_ik_ms = 1000 * np.diff(times)
+        rejected_boxes, rejected_people = len(boxes) - len(used), len(used) - len(people)
+        self.rejected_boxes += rejected_boxes
+        self.rejected_people += rejected_people
+        self.record = RecoveryRecord(
+            float(crop_ms), float(network_ms), float(decode_ik_ms), len(people), rejected_boxes,
+            rejected_people)
+
+
+def _best(boxes: Sequence[PersonBox], count: int) -> list[PersonBox]:
+    if len(boxes) <= count:
+        return list(boxes)
+    kept = sorted(range(len(boxes)), key=lambda i: -boxes[i].score)[:count]
+    return [boxes[i] for i in sorted(kept)]
+
+
+def _person(
+        box: PersonBox, transform: CropTransform, camera: Camera, confidence: np.ndarray,
+        pose: np.ndarray, betas: np.ndarray, transl: np.ndarray, joints3d: np.ndarray,
+        feature: np.ndarray) -> Person:
+    # A joint behind the camera has no pixel; the nearest depth keeps the projection finite.
+    ahead = np.concatenate([joints3d[:, :2], np.maximum(joints3d[:, 2:], 0.05)], axis=1)
+    score = 1.0 if np.isnan(box.score) else box.score
+    return Person(
+        track_id=box.track_id, score=float(score * confidence.mean()),
+        box=np.asarray(box.box, np.float32), crop_transform=transform.matrix,
+        global_orient=pose[0], body_pose=pose[1:], betas=betas, transl=transl.astype(np.float32),
+        joints3d=joints3d.astype(np.float32), joints2d=camera.project(ahead).astype(np.float32),
+        joint_confidence=confidence, feature=np.asarray(feature, np.float32))
