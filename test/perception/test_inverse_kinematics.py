@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from hmr_ros.perception import inverse_kinematics as ik
 from hmr_ros.perception.skeleton import LEVELS, PARENTS, SWING_CHILDREN
+
 COUNT = 1000
 
 

@@ -11,6 +11,7 @@ from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import CropTransform
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.keypoint_guided import Projection
+
 CAMERA = Camera(910.0, 905.0, 650.0, 350.0, 1280, 720)
 
 

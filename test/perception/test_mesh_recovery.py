@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""People come back whole from exact network outputs; bad boxes and NaN are counted, never raised."""
+"""People come back whole from exact outputs; bad boxes and NaN are counted, never raised."""
 
 from bodies import point_body, random_rotations
 import numpy as np
@@ -12,6 +12,7 @@ from hmr_ros.perception.crops import CropTransform
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.mesh_recovery import MeshRecovery, RecoverySettings
 from hmr_ros.perception.person import PersonBox
+
 CAMERA = Camera(600.0, 600.0, 320.0, 240.0, 640, 480)
 IMAGE = np.zeros((480, 640, 3), np.uint8)
 
