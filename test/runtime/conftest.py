@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder with a mock network and its manifest."""
+
+from dataclasses import replace
+from pathlib import Path
+import sys
+
+import pytest
+
+from hmr_ros.runtime.manifest import ManifestEntry, add_entry, file_sha256
+
+sys.path.insert(0, str(Path(__file__).parent))
+from mock_networks import IMAGE, OUTPUTS, write_mock  # noqa: E402
+
+@pytest.fixture
+def engines(tmp_path, monkeypatch):
+    """Return a folder with a mock network and its manifest, made the preferred one."""
+    path = write_mock(tmp_path / 'mock.onnx')
+    entry = ManifestEntry(
+        name='mock', network='keypoint_guided', file='mock.onnx', sha256=file_sha256(path),
+        opset=17, inputs={'image': IMAGE}, outputs=OUTPUTS, image_size=8, mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2), licence='Apache-2.0', accuracy={'pck': 0.5})
+    add_entry(tmp_path, entry)
+    add_entry(tmp_path, replace(entry, name='mock_2', network='mgil'))
+    monkeypatch.setenv('HMR_ENGINES_DIR', str(tmp_path))
+    return tmp_path
