@@ -136,11 +136,14 @@ def draw_look(rng: np.random.Generator) -> Look:
     _body_cuts(rng, cuts)
     _extras(rng, cuts)
     cloths[SKIN], cloths[HAIR] = _skin_and_hair(rng)
-    cloths[TOP] = _cloth(rng, 0.5, 0.5)
-    cloths[BOTTOM] = _cloth(rng, 0.12, 0.45)
+    cloths[TOP] = _cloth(rng, 0.45, 0.75)
+    cloths[BOTTOM] = _cloth(rng, 0.10, 0.65)
     for slot, folds in ((SHOE, 0.1), (SOCK, 0.1), (INNER, 0.3), (HAT, 0.1), (GLOVE, 0.1),
                         (BAG, 0.2)):
         cloths[slot] = _cloth(rng, 0.15, folds)
+    if rng.random() < 0.75:  # most shoes are black, brown, grey or white
+        cloths[SHOE, :3] = _linear(_PALETTE[rng.choice([0, 1, 2, 5, 6, 11, 12])])
+        cloths[SHOE, PATTERN] = PLAIN
     if rng.random() < 0.18:  # overalls, dresses, uniforms, bare legs under a coat
         cloths[BOTTOM] = cloths[TOP]
     if rng.random() < 0.04:  # high-visibility vest

@@ -42,9 +42,9 @@ class Grain:
 def colour_table(rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
     """Draw exposure, white balance, contrast and gamma as a table `(256, 3)` float32."""
     x = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
-    gain = np.exp(rng.normal(0, 0.12 * spread)) * rng.normal(1, 0.05 * spread, 3)
-    x = np.clip(x * np.float32(gain), 0, None) ** np.float32(np.exp(rng.normal(0, 0.16 * spread)))
-    contrast = np.float32(np.exp(rng.normal(0, 0.14 * spread)))
+    gain = np.exp(rng.normal(0, 0.11 * spread)) * rng.normal(1, 0.04 * spread, 3)
+    x = np.clip(x * np.float32(gain), 0, None) ** np.float32(np.exp(rng.normal(0, 0.13 * spread)))
+    contrast = np.float32(np.exp(rng.normal(0, 0.12 * spread)))
     lift = rng.normal(0, 8 * spread)
     return ((x - 0.45) * contrast + 0.45) * 255 + np.float32(lift)
 

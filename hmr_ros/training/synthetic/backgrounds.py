@@ -14,7 +14,7 @@ from hmr_ros.training.synthetic.errors import SyntheticError
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 
-def _colour(rng: np.random.Generator, vivid: float = 0.25) -> tuple[int, int, int]:
+def _colour(rng: np.random.Generator, vivid: float = 0.2) -> tuple[int, int, int]:
     """Draw a colour, mostly dull; `vivid` is its spread about grey."""
     grey = rng.uniform(20, 235)
     return tuple(int(v) for v in np.clip(grey + rng.normal(0, 255 * vivid * 0.5, 3), 0, 255))

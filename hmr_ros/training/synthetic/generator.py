@@ -283,12 +283,12 @@ class SyntheticPeople:
         out = {
             **labels, 'uvd': uvd, 'uvd_weight': weight, 'keypoints2d': pixels,
             'transl': labels['joints3d'][:, 0] - pelvis_to_root,
-            'visible': _seen(pixels[0], mask)[None] * labels.pop('rendered'),
+            'visible': _seen(pixels[0], mask)[None] * labels['rendered'],
             'camera_scale': focal / (points[:, 0, 2] * place.side),
             'box': place.box[None], 'crop_centre': place.centre[None],
             'crop_side': np.float32([place.side]),
             'camera': np.concatenate([focal, principal])[None]}
-        out.pop('rendered', None)
+        del out['rendered']
         return {name: value[0].astype(np.float32) for name, value in out.items()}
 
 

@@ -32,7 +32,7 @@ def draw_light(rng: np.random.Generator, up: np.ndarray) -> np.ndarray:
     light[SKY] = (1 - share) * np.float64([1 - warmth, 1, 1 + warmth]) + 0.12
     light[GROUND] = light[SKY] * rng.uniform(0.25, 0.8) * rng.uniform(0.85, 1.15, 3)
     light[UP] = up
-    light[STRENGTHS] = rng.uniform(0.45, 1.0), 1.0, np.exp(rng.normal(-0.1, 0.3))
+    light[STRENGTHS] = rng.uniform(0.45, 1.0), 1.0, np.exp(rng.normal(0.0, 0.22))
     return light.astype(np.float32)
 
 
