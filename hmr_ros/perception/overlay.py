@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of people with their meshes: shaded, translucent, near over far, numpy and OpenCV."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+import zlib
+
+import cv2
+import numpy as np
+
+from hmr_ros.perception.camera import Camera
+from hmr_ros.perception.crops import check_image
+from hmr_ros.perception.skeleton import PARENTS
+
+# Every person is drawn into a buffer with about this longer side, so that the cost is the same
+# for near and far people.
+_BUFFER_PX = 256
+_MOST_ZOOM = 3.0
+# Distance of samples on a triangle, in buffer pixels; up to 0.7 no pixel is missed.
+_SAMPLE_STEP_PX = 0.7
+_MOST_STEPS = 24
+_NEAREST_M = 0.05
+_LIGHT = np.float32([-0.35, -0.6, -0.72])
+_AMBIENT = 0.42
+_JOINT_PARENTS = PARENTS[:24]
+
+
+def _steps_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Barycentric samples of triangles cut into 1, 2, ... steps, their starts and counts."""
+    parts = []
+    for steps in range(1, _MOST_STEPS + 1):
+        i, j = np.meshgrid(np.arange(steps), np.arange(steps), indexing='ij')
+        inside = i + j < steps
+        corner = np.stack([i[inside], j[inside]], axis=1)
+        parts.append(((corner + 1 / 3) / steps).astype(np.float32))
+    counts = np.array([len(part) for part in parts])
+    return np.concatenate(parts), np.concatenate([[0], np.cumsum(counts)[:-1]]), counts
+
+
+_SAMPLES, _STARTS, _COUNTS = _steps_table()
+
+
+@dataclass(frozen=True)
+class OverlayStyle:
+    """
+    How people look.
+
+    opacity   of the mesh, 0 to 1
+    skeleton  thickness of the bones in pixels; 0 draws none
+    label     height of the id's letters in pixels; 0 draws none
+    box       thickness of the box in pixels; 0 draws none
+    """
+
+    opacity: float = 0.78
+    skeleton: int = 1
+    label: int = 11
+    box: int = 0
+
+
+def track_color(track_id: str) -> tuple[int, int, int]:
+    """Bright BGR colour of a track, always the same for one id."""
+    digits = ''.join(letter for letter in track_id if letter.isdigit())
+    number = int(digits) if digits else zlib.crc32(track_id.encode())
+    # Steps of the golden angle keep neighbouring ids apart.
+    hue = int(number * 0.381966 * 180) % 180
+    pixel = cv2.cvtColor(np.uint8([[[hue, 150, 255]]]), cv2.COLOR_HSV2BGR)[0, 0]
+    return int(pixel[0]), int(pixel[1]), int(pixel[2])
+
+
+class OverlayRenderer:
+    """Draws people of one mesh topology into images."""
+
+    def __init__(self, faces: np.ndarray, style: OverlayStyle = OverlayStyle()) -> None:
+        """`faces` `(F, 3)`: vertex indices, counter-clockwise seen from outside."""
+        self._faces = np.ascontiguousarray(faces, np.int64)
+        self._style = style
+        self._columns = np.ascontiguousarray(self._faces.T)
+        corners = self._faces.ravel()
+        self._by_vertex = np.argsort(corners, kind='stable') // 3
+        self._used, starts = np.unique(np.sort(corners), return_index=True)
+        self._starts = starts
+
+    def draw(
+            self, image_bgr: np.ndarray, camera: Camera, vertices: np.ndarray,
+            track_ids: Sequence[str], joints2d: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """
+        Return a new image, uint8 `(H, W, 3)` BGR, with the people drawn into `image_bgr`.
+
+        vertices (N, V, 3)  metres in the optical frame; people with NaN are left out
+        joints2d (N, 24, 2) pixels, NaN where unknown
+        boxes    (N, 4)     x0, y0, x1, y1 in pixels; labels stand above them
+
+        Raises PerceptionError when the image is not of that kind.
+        """
+        check_image(image_bgr, 'bgr')
+        image = image_bgr.copy()
+        height, width = image.shape[:2]
+        if (camera.width, camera.height) != (width, height):
+            camera = camera.resized(width, height)
+        vertices = np.asarray(vertices, np.float32)
+        depth = vertices[..., 2].mean(axis=1) if len(vertices) else np.zeros(0)
+        for i in np.argsort(-depth, kind='stable'):
+            if np.isfinite(depth[i]):
+                self._draw_mesh(image, camera, vertices[i], track_color(track_ids[i]))
+        for i, track_id in enumerate(track_ids):
+            self._draw_marks(image, track_id, joints2d[i], boxes[i])
+        return image
+
+    def _draw_mesh(
+            self, image: np.ndarray, camera: Camera, vertices: np.ndarray,
+            color: tuple[int, int, int]) -> None:
+        ahead = vertices[:, 2] > _NEAREST_M
+        pixels = camera.project(np.where(ahead[:, None], vertices, np.float32([0, 0, 1])))
+        if not ahead.any():
+            return
+        size = np.array([image.shape[1], image.shape[0]])
+        low = np.maximum(np.floor(pixels[ahead].min(axis=0)) - 1, 0).astype(int)
+        high = np.minimum(np.ceil(pixels[ahead].max(axis=0)) + 2, size).astype(int)
+        if np.any(high <= low):
+            return
+        zoom = min(_BUFFER_PX / (high - low).max(), _MOST_ZOOM)
+        shape = tuple(np.maximum(np.round((high - low)[::-1] * zoom), 1).astype(int))
+        scale = np.float32(shape[::-1]) / (high - low)
+        corners = ((pixels - low) * scale).astype(np.float32)
+        shade, mask = self._fill(corners, vertices, ahead, shape)
+        region = image[low[1]:high[1], low[0]:high[0]]
+        _blend(region, shade, mask, color, self._style.opacity)
+
+    def _fill(
+            self, corners: np.ndarray, vertices: np.ndarray, ahead: np.ndarray,
+            shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Paint the triangles from far to near: shade and cover, float32 `shape`, 0 to 1."""
+        triangles, spans = self._visible(corners, ahead, shape)
+        order = np.argsort(-vertices[triangles, 2].sum(axis=1))
+        triangles, spans = triangles[order], spans[order]
+        steps = np.clip(np.ceil(spans / _SAMPLE_STEP_PX), 1, _MOST_STEPS).astype(int) - 1
+        counts = _COUNTS[steps]
+        owner = np.repeat(np.arange(len(triangles)), counts)
+        position = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        weights = _SAMPLES[np.repeat(_STARTS[steps], counts) + position]
+        x, y, lit = (
+            _interpolate(values[triangles], owner, weights)
+            for values in (corners[:, 0], corners[:, 1], self._shades(vertices)))
+        x, y = x.astype(np.int32), y.astype(np.int32)
+        inside = (x >= 0) & (y >= 0) & (x < shape[1]) & (y < shape[0])
+        shade = np.zeros(shape, np.float32)
+        # Of several samples on one pixel the last one, the nearest, stays.
+        shade.ravel()[(y * shape[1] + x)[inside]] = lit[inside]
+        return _close_holes(shade)
+
+    def _visible(
+            self, corners: np.ndarray, ahead: np.ndarray,
+            shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Triangles that face the camera and touch the buffer, and their sizes in pixels."""
+        xs, ys = corners[self._columns, 0], corners[self._columns, 1]
+        # The image's y axis points down, so triangles seen from outside turn clockwise in it.
+        turn = (xs[1] - xs[0]) * (ys[2] - ys[0]) - (ys[1] - ys[0]) * (xs[2] - xs[0])
+        kept = (turn < 0) & ahead[self._columns].all(axis=0)
+        span = np.zeros(len(turn), np.float32)
+        for values, limit in ((xs, shape[1]), (ys, shape[0])):
+            low, high = values.min(axis=0), values.max(axis=0)
+            kept &= (high >= 0) & (low <= limit)
+            np.maximum(span, high - low, out=span)
+        return self._faces[kept], span[kept]
+
+    def _shades(self, vertices: np.ndarray) -> np.ndarray:
+        """Brightness of each vertex, `(V,)`, from its normal; two lights, the second from behind."""
+        a, b, c = vertices[self._columns]
+        normals = np.add.reduceat(np.cross(b - a, c - a)[self._by_vertex], self._starts, axis=0)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        normals /= np.where(length > 0, length, 1)
+        lit = np.full(len(vertices), _AMBIENT, np.float32)
+        lit[self._used] += (1 - _AMBIENT) * np.maximum(normals @ _LIGHT, 0)
+        lit[self._used] += 0.12 * np.maximum(normals @ np.float32([0.9, 0.2, -0.3]), 0)
+        return np.minimum(lit, 1)
+
+    def _draw_marks(
+            self, image: np.ndarray, track_id: str, joints: np.ndarray, box: np.ndarray) -> None:
+        color = track_color(track_id)
+        pale = tuple(int(0.4 * value + 0.6 * 255) for value in color)
+        if self._style.skeleton:
+            for joint in range(1, 24):
+                ends = joints[[joint, _JOINT_PARENTS[joint]]]
+                if np.all(np.isfinite(ends)) and np.abs(ends).max() < 1e5:
+                    start, end = (tuple(int(v) for v in point) for point in np.round(ends))
+                    cv2.line(image, start, end, pale, self._style.skeleton, cv2.LINE_AA)
+        if not np.all(np.isfinite(box)) or np.abs(box).max() >= 1e5:
+            return
+        x0, y0, x1, y1 = (int(value) for value in np.round(box))
+        if self._style.box:
+            cv2.rectangle(image, (x0, y0), (x1, y1), color, self._style.box, cv2.LINE_AA)
+        if self._style.label:
+            _write(image, track_id, x0, y0 - 4, self._style.label, color)
+
+
+def _interpolate(corners: np.ndarray, owner: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Values at samples, `(S,)`, of triangles with `corners` `(T, 3)`."""
+    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    return corners[:, 0][owner] + weights[:, 0] * first[owner] + weights[:, 1] * second[owner]
+
+
+def _close_holes(shade: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fill single pixels that no sample hit."""
+    kernel = np.ones((3, 3), np.uint8)
+    hit = (shade > 0).astype(np.uint8)
+    closed = cv2.morphologyEx(hit, cv2.MORPH_CLOSE, kernel)
+    # Shade is spread one pixel outwards too, so that scaling at the rim does not mix in black.
+    spread = cv2.dilate(shade, kernel)
+    return np.where(hit > 0, shade, spread), closed.astype(np.float32)
+
+
+def _blend(
+        region: np.ndarray, shade: np.ndarray, mask: np.ndarray, color: tuple[int, int, int],
+        opacity: float) -> None:
+    size = (region.shape[1], region.shape[0])
+    method = cv2.INTER_AREA if shade.shape[0] > size[1] else cv2.INTER_LINEAR
+    shade = cv2.resize(shade, size, interpolation=method)[..., None]
+    cover = opacity * cv2.resize(mask, size, interpolation=method)[..., None]
+    region[:] = np.round(region * (1 - cover) + shade * np.float32(color) * cover)
+
+
+def _write(
+        image: np.ndarray, text: str, x: int, y: int, tall: int,
+        color: tuple[int, int, int]) -> None:
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, tall / 22
+    place = (max(x, 0), max(y, tall))
+    for tone, thickness in (((0, 0, 0), 3), (color, 1)):
+        cv2.putText(image, text, place, font, scale, tone, thickness, cv2.LINE_AA)
