@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labelled pictures of people who do not exist, made from the open body."""
 
+from hmr_ros.training.synthetic.contact_sheet import contact_sheet
 from hmr_ros.training.synthetic.cutouts import CutoutStore, render_cutouts
 from hmr_ros.training.synthetic.errors import SyntheticError
 from hmr_ros.training.synthetic.generator import CLEAN, Recipe, SyntheticPeople
+from hmr_ros.training.synthetic.scene import Scene, render_scene, walk_clip
 
 __all__ = [
-    'CLEAN', 'CutoutStore', 'Recipe', 'SyntheticError', 'SyntheticPeople', 'render_cutouts']
+    'CLEAN', 'CutoutStore', 'Recipe', 'Scene', 'SyntheticError', 'SyntheticPeople',
+    'contact_sheet', 'render_cutouts', 'render_scene', 'walk_clip']

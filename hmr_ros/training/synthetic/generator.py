@@ -18,6 +18,10 @@ from hmr_ros.training.synthetic.labels import (
 from hmr_ros.training.synthetic.layers import OTHER, TARGET, lay_cutout, lay_occluder
 
 
+#: hips, spine, neck and shoulders.
+_TRUNK = [0, 1, 2, 3, 6, 9, 12, 16, 17]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """
@@ -87,13 +91,18 @@ def _clip_hull(hull: np.ndarray, limits: np.ndarray) -> np.ndarray:
     return np.concatenate([kept.min(axis=0), kept.max(axis=0)])
 
 
-def _truncation(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
-    """Picture limits `(4,)` that cut off up to 55 % of the person's box, mostly from below."""
+def _truncation(rng: np.random.Generator, box: np.ndarray, trunk: np.ndarray) -> np.ndarray:
+    """
+    Picture limits `(4,)` that cut off up to 55 % of the person's box, mostly from below.
+
+    Half of the `trunk` points (K, 2) stay inside: no detector reports a lone hand as a person.
+    """
     limits = np.float64([-1e9, -1e9, 1e9, 1e9])
     span = np.concatenate([box[2:] - box[:2]] * 2)
     edge = rng.choice(4, p=[.2, .1, .2, .5])
     deep = rng.uniform(0.08, 0.55 if edge == 3 else 0.4) * span[edge]
-    limits[edge] = box[edge] + (deep if edge < 2 else -deep)
+    middle = np.median(trunk, axis=0)[edge % 2]
+    limits[edge] = (min(box[edge] + deep, middle) if edge < 2 else max(box[edge] - deep, middle))
     return limits
 
 
@@ -167,7 +176,9 @@ class SyntheticPeople:
         hull = store.outline[index] @ linear.T
         box, limits = _clip_hull(hull, np.float64([-1e9, -1e9, 1e9, 1e9])), None
         if _chance(rng, recipe.truncate):
-            limits = _truncation(rng, box)
+            trunk = project(store.joints3d[index:index + 1, _TRUNK], store.focal[index:index + 1],
+                            store.centre[index:index + 1])[0] @ linear.T
+            limits = _truncation(rng, box, trunk)
             box = _clip_hull(hull, limits)
         box = _jittered(rng, recipe, box)
         side = BOX_MARGIN * (box[2:] - box[:2]).max()
