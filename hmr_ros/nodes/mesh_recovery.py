@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `mesh_recovery`: images and person boxes in, SMPL-format people out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+import sys
+from typing import Any
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from hmr_ros.body import BodyModel, load_body
+from hmr_ros.msg import PersonBoxArray, SmplArray
+from hmr_ros.nodes.conversions import (
+    boxes_from_message, camera_from_info, camera_to_message, person_to_message, pixels_of)
+from hmr_ros.nodes.errors import NodeError
+from hmr_ros.nodes.lifecycle import ManagedNode, run_nodes
+from hmr_ros.nodes.pairing import ExactPairing
+from hmr_ros.nodes.qos import image_qos, overridable, result_qos
+from hmr_ros.perception.camera import Camera
+from hmr_ros.perception.errors import PerceptionError
+from hmr_ros.perception.mesh_recovery import MeshRecovery, RecoverySettings
+from hmr_ros.perception.person import Person
+from hmr_ros.runtime import Engine, load_engine
+
+ImageMessage = Image | CompressedImage
+NO_FEATURE = np.zeros(0, np.float32)
+
+
+class MeshRecoveryNode(ManagedNode):
+    """
+    Publishes `smpl` for every pair of `image` and `person_boxes` with the same stamp.
+
+    `open_engine(name_or_path, backend, precision)` is replaced in tests.
+    """
+
+    TABLE = 'mesh_recovery'
+    INPUT = 'person_boxes'
+    _engine: Engine | None = None
+
+    def __init__(
+            self, open_engine: Callable[[str, str, str], Engine] = load_engine,
+            **node_arguments: Any) -> None:
+        """Declare parameters. Raises NodeError when one of them is not allowed."""
+        super().__init__(**node_arguments)
+        self._open_engine = open_engine
+        self._camera_info: CameraInfo | None = None
+        self._last_header = Header()
+        self._pairing: ExactPairing[ImageMessage, PersonBoxArray] = ExactPairing(1)
+
+    def load(self) -> None:
+        """Load engine and body model."""
+        self._body: BodyModel = load_body(self.parameters['body_model'])
+        self._engine = self._open_engine(
+            self.parameters['engine'], self.parameters['backend'], self.parameters['precision'])
+        self._recovery = MeshRecovery(self._engine, self._body, self._recovery_settings())
+        self.diagnostics.facts.update(
+            engine=self._engine.name, backend=self._engine.backend,
+            precision=self._engine.precision, engine_sha256=self._engine.sha256,
+            body_model=self._body.name)
+        self.get_logger().info(
+            f'engine {self._engine.name} on {self._engine.backend} ({self._engine.precision}), '
+            f'body model {self._body.name}')
+
+    def unload(self) -> None:
+        """Free the engine."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def create_outputs(self) -> None:
+        """Advertise the people."""
+        self._publisher = self.create_lifecycle_publisher(
+            SmplArray, 'smpl', result_qos(), qos_overriding_options=overridable())
+
+    def subscribe(self) -> None:
+        """Listen to images, their calibration, and boxes."""
+        self._pairing = ExactPairing(self.parameters['paired_images'])
+        self.listen_to_images(self._on_image)
+        self.listen(CameraInfo, 'camera_info', self._on_camera_info, image_qos())
+        self.listen(PersonBoxArray, 'person_boxes', self._on_boxes, result_qos())
+
+    def process(self, item: tuple[ImageMessage, PersonBoxArray]) -> None:
+        """Recover the people of one frame and publish them."""
+        image, boxes = item
+        pixels, order = pixels_of(image)
+        height, width = pixels.shape[:2]
+        camera = self._camera_for(width, height)
+        people = self._recovery.recover(pixels, order, camera, boxes_from_message(boxes))
+        self._note_record(len(people))
+        self._last_header = image.header
+        self._publisher.publish(self._message(image.header, camera, people))
+        self.diagnostics.add_latency('end_to_end', self.age_ms(image.header.stamp))
+
+    def farewell(self) -> None:
+        """Publish that nobody is there any more."""
+        self._publisher.publish(self._message(self._last_header, None, []))
+
+    def _on_image(self, message: ImageMessage) -> None:
+        self._submit(self._pairing.add_first(message.header.stamp, message))
+
+    def _on_boxes(self, message: PersonBoxArray) -> None:
+        self.diagnostics.note_input()
+        self._submit(self._pairing.add_second(message.header.stamp, message))
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._camera_info = message
+
+    def _submit(self, pair: tuple[ImageMessage, PersonBoxArray] | None) -> None:
+        counters = self.diagnostics.counters
+        if self._pairing.rewinds > counters['stamps_went_back']:
+            self.complain('rewind', 'stamps went back by more than a second (a bag that starts '
+                          'again, or a reset simulation); images kept so far are forgotten')
+        counters['stamps_went_back'] = self._pairing.rewinds
+        counters['boxes_without_image'] = self._pairing.lost
+        # No subscriber, no work: this is the expensive node.
+        if pair is not None and self._publisher.get_subscription_count():
+            self.submit(pair)
+
+    def _recovery_settings(self) -> RecoverySettings:
+        given = getattr(self._engine, 'settings', None) or RecoverySettings()
+        return replace(given, max_people=self.parameters['max_people'])
+
+    def _note_record(self, people: int) -> None:
+        record = self._recovery.record
+        for stage in ('crop', 'network', 'decode_ik'):
+            self.diagnostics.add_latency(stage, getattr(record, f'{stage}_ms'))
+        self.diagnostics.facts['persons'] = str(people)
+        self.diagnostics.counters['boxes_rejected'] = self._recovery.rejected_boxes
+        self.diagnostics.counters['people_rejected'] = self._recovery.rejected_people
+        if record.rejected_boxes:
+            self.complain('box', f'{record.rejected_boxes} person boxes show nothing of the '
+                          'image and were skipped; does the detector look at the same image?')
+        if record.rejected_people:
+            self.complain('people', f'the engine gave numbers that are not finite for '
+                          f'{record.rejected_people} people, who were skipped; try precision fp32')
+
+    def _camera_for(self, width: int, height: int) -> Camera:
+        """Return the calibrated camera, else the assumed one. Raises NodeError without either."""
+        topic = self.resolve_topic_name('camera_info')
+        camera, reason = None, f'no camera_info on {topic} yet'
+        if self._camera_info is not None:
+            reason = f'camera_info on {topic} is not calibrated (its first number is zero)'
+            try:
+                camera = camera_from_info(
+                    self._camera_info, self.parameters['image_is_rectified'])
+            except (PerceptionError, NodeError) as error:
+                reason = f'camera_info on {topic} cannot be used: {error}'
+        if camera is not None:
+            self._warn_of_distortion(topic)
+            return camera.resized(width, height)
+        fov_deg = self.parameters['fallback_fov_deg']
+        if not fov_deg:
+            raise NodeError(f'{reason}. Publish a calibration, or set fallback_fov_deg')
+        self.complain('camera', f'{reason}; assuming a vertical field of view of {fov_deg} '
+                      'degrees (fallback_fov_deg), so distances are guesses')
+        return Camera.from_fov(width, height, fov_deg)
+
+    def _warn_of_distortion(self, topic: str) -> None:
+        if any(self._camera_info.d) and not self.parameters['image_is_rectified']:
+            self.get_logger().warning(
+                f'{topic} has distortion, which is not modelled: run image_proc rectify, remap '
+                'image to image_rect and set image_is_rectified', once=True)
+
+    def _message(
+            self, header: Header, camera: Camera | None, people: list[Person]) -> SmplArray:
+        message = SmplArray(
+            header=header, layout=SmplArray.LAYOUT_SMPL, body_model=self._body.name,
+            body_model_sha256=self._body.sha256, engine=self._engine.name,
+            engine_sha256=self._engine.sha256)
+        if camera is not None:
+            camera_to_message(camera, message)
+        if not self.parameters['publish_features']:
+            people = [replace(person, feature=NO_FEATURE) for person in people]
+        message.people = [person_to_message(person) for person in people]
+        return message
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node."""
+    return run_nodes(lambda: [MeshRecoveryNode()], args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

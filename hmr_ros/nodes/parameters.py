@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every parameter of every node, in one table: type, default, range, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Union
+
+from rcl_interfaces.msg import (
+    FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
+from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from hmr_ros.nodes.errors import NodeError
+
+Value = Union[bool, int, float, str, list]
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """
+    One parameter; its type is the default's.
+
+    `minimum` and `maximum` include their ends. `choices` are the allowed strings. A parameter that
+    is not `dynamic` is read when the node starts and cannot be changed afterwards.
+    """
+
+    name: str
+    default: Value
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    dynamic: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """Return the allowed values in words."""
+        if self.choices:
+            return 'one of ' + ', '.join(self.choices)
+        kind = type(self.default).__name__.replace('str', 'string').replace('list', 'strings')
+        if self.minimum is None:
+            return kind
+        return f'{kind} from {self.minimum} to {self.maximum}'
+
+    def problem_with(self, value: Value) -> str | None:
+        """Return what is wrong with `value`, or None."""
+        wrong = (
+            type(value) is not type(self.default)
+            or self.choices and value not in self.choices
+            or self.minimum is not None and not self.minimum <= value <= self.maximum)
+        if not wrong:
+            return None
+        return f'parameter {self.name} is {value!r}; allowed: {self.allowed}'
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Return what `ros2 param describe` shows."""
+        descriptor = ParameterDescriptor(
+            description=self.description, read_only=not self.dynamic,
+            additional_constraints=self.allowed if self.choices else '')
+        if self.minimum is not None and isinstance(self.default, float):
+            descriptor.floating_point_range = [FloatingPointRange(
+                from_value=float(self.minimum), to_value=float(self.maximum), step=0.0)]
+        elif self.minimum is not None:
+            descriptor.integer_range = [IntegerRange(
+                from_value=int(self.minimum), to_value=int(self.maximum), step=0)]
+        return descriptor
+
+
+P = ParameterSpec
+
+COMMON = (
+    P('autostart', True, 'configure and activate when the process starts'),
+    P('input_timeout_s', 3.0, 'seconds without input after which diagnostics report an error',
+      0.1, 600.0, dynamic=True),
+    P('latency_budget_ms', 150.0, 'milliseconds from image stamp to output above which '
+      'diagnostics warn', 1.0, 60000.0, dynamic=True),
+    P('max_failures', 10, 'unexpected failures in a row after which the node deactivates itself',
+      1, 1000, dynamic=True),
+)
+IMAGE = (
+    P('image_transport', 'raw', 'how images arrive on the topic image',
+      choices=('raw', 'compressed')),
+)
+
+TABLES: dict[str, tuple[ParameterSpec, ...]] = {
+    'video_source': COMMON + (
+        P('source', '', 'video file, camera index, stream URL or folder of pictures'),
+        P('frame_id', 'camera_optical_frame', 'frame of the camera: x right, y down, z forward'),
+        P('camera_info_file', '', 'calibration in camera_calibration YAML; empty: uncalibrated'),
+        P('rate_hz', 0.0, 'frames per second; 0: as recorded, or as the camera gives them',
+          0.0, 1000.0),
+        P('pacing', 'realtime', 'realtime: as recorded, late frames are dropped; '
+          'as_fast_as_possible: stamped when they are read',
+          choices=('realtime', 'as_fast_as_possible')),
+        P('loop', False, 'start again at the end of a file or folder'),
+        P('reopen_s', 2.0, 'seconds between attempts to open a camera or stream that is gone',
+          0.05, 3600.0, dynamic=True),
+    ),
+    'person_detector': COMMON + IMAGE + (
+        P('detector.min_person', 0.11, 'smallest person, part of the image height', 0.02, 1.0),
+        P('detector.min_weight', 0.3, 'lowest support vector weight that counts', -1.0, 5.0),
+        P('detector.min_hits', 2, 'fewest overlapping windows that count', 1, 50),
+        P('detector.scan_frames', 3, 'frames after which every place has been searched', 1, 3),
+        P('detector.max_people', 32, 'most people per frame', 1, 1000),
+        P('tracking.max_age_s', 1.5, 'seconds after its last detection when a track ends',
+          0.05, 60.0),
+        P('tracking.coast_s', 0.6, 'seconds that boxes are published without a detection',
+          0.0, 60.0),
+        P('tracking.min_hits', 3, 'detections before a track is published', 1, 100),
+        P('tracking.birth_score', 0.9, 'mean score of detections before a track is published',
+          0.0, 1.0),
+        P('tracking.min_overlap', 0.25, 'least intersection over union that continues a track',
+          0.01, 0.99),
+        P('tracking.max_tracks', 64, 'most tracks', 1, 10000),
+    ),
+    'mesh_recovery': COMMON + IMAGE + (
+        P('engine', 'keypoint_guided', 'name in engines/manifest.yaml, or path of an engine file'),
+        P('backend', 'auto', 'what runs the engine', choices=('auto', 'onnxruntime', 'tensorrt')),
+        P('precision', 'auto', 'numbers the engine computes with',
+          choices=('auto', 'fp32', 'fp16')),
+        P('body_model', 'open_body', 'name of a shipped body model, or path of an SMPL file'),
+        P('fallback_fov_deg', 55.0, 'vertical field of view in degrees of cameras without '
+          'calibration; 0: skip their frames', 0.0, 170.0, dynamic=True),
+        P('image_is_rectified', False, 'use the projection matrix P of camera_info instead of K'),
+        P('max_people', 32, 'most people per frame, the best scores first', 1, 1000),
+        P('paired_images', 10, 'images kept until their boxes or people arrive', 1, 200),
+        P('publish_features', True, 'fill SmplPerson.feature for a temporal smoother',
+          dynamic=True),
+    ),
+    'mesh_markers': COMMON + IMAGE + (
+        P('body_model', 'open_body', 'name of a shipped body model, or path of an SMPL file'),
+        P('max_rate_hz', 30.0, 'most mesh messages per second; each person is 1 to 2 MB',
+          0.1, 1000.0, dynamic=True),
+        P('mesh', True, 'publish meshes', dynamic=True),
+        P('skeleton', True, 'publish skeletons', dynamic=True),
+        P('labels', True, 'publish track ids as text', dynamic=True),
+        P('opacity', 0.9, 'opacity of meshes, 0 to 1', 0.0, 1.0, dynamic=True),
+        P('lifetime_s', 0.5, 'seconds a marker stays when nothing more arrives', 0.05, 60.0,
+          dynamic=True),
+        P('paired_images', 10, 'images kept until their boxes or people arrive', 1, 200),
+    ),
+    'pipeline': (
+        P('nodes', ['video_source', 'person_detector', 'mesh_recovery', 'mesh_markers'],
+          'nodes that run in this process'),
+    ),
+}
+
+
+class NodeParameters:
+    """Declares a table on a node, checks values at start and on change, and reads them."""
+
+    def __init__(self, node: Node, specs: Iterable[ParameterSpec]) -> None:
+        """Declare `specs`. Raises NodeError when a value given at start is not allowed."""
+        self._node = node
+        self._specs = {spec.name: spec for spec in specs}
+        for spec in self._specs.values():
+            self._declare(spec)
+        node.add_on_set_parameters_callback(self._check)
+
+    def __getitem__(self, name: str) -> Value:
+        """Return the present value of a parameter."""
+        return self._node.get_parameter(name).value
+
+    def group(self, prefix: str) -> dict[str, Value]:
+        """Return the parameters below `prefix`, by the rest of their names."""
+        names = (name for name in self._specs if name.startswith(prefix + '.'))
+        return {name[len(prefix) + 1:]: self[name] for name in names}
+
+    def _declare(self, spec: ParameterSpec) -> None:
+        try:
+            value = self._node.declare_parameter(spec.name, spec.default, spec.descriptor()).value
+        except ParameterException as error:
+            given = self._node._parameter_overrides.get(spec.name)
+            value = getattr(given, 'value', None)
+            hint = ' (write doubles with a point)' if isinstance(spec.default, float) else ''
+            raise NodeError(f'node {self._node.get_name()}: parameter {spec.name} is {value!r}; '
+                            f'allowed: {spec.allowed}{hint}') from error
+        problem = spec.problem_with(value)
+        if problem:
+            raise NodeError(f'node {self._node.get_name()}: {problem}')
+
+    def _check(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        known = [(self._specs[p.name], p.value) for p in parameters if p.name in self._specs]
+        problems = [p for p in (spec.problem_with(value) for spec, value in known) if p]
+        return SetParametersResult(successful=not problems, reason='; '.join(problems))

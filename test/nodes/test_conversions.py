@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages to arrays and back."""
+
+from __future__ import annotations
+
+import array
+from dataclasses import fields
+
+import cv2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='rclpy is not installed')
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+
+from hmr_ros.msg import SmplArray  # noqa: E402
+from hmr_ros.nodes import conversions  # noqa: E402
+from hmr_ros.nodes.errors import NodeError  # noqa: E402
+from hmr_ros.perception.camera import Camera, CameraSource  # noqa: E402
+from hmr_ros.perception.errors import PerceptionError  # noqa: E402
+from hmr_ros.perception.person import Person, PersonBox  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+REALS = st.floats(-1e4, 1e4, width=32)
+
+
+def floats(*shape):
+    return hnp.arrays(np.float32, shape, elements=REALS)
+
+
+@st.composite
+def people(draw):
+    return Person(
+        track_id=draw(st.text('abcp0123456789', max_size=8)),
+        score=float(draw(st.floats(0, 1, width=32))), box=draw(floats(4)),
+        crop_transform=draw(floats(2, 3)), global_orient=draw(floats(3)),
+        body_pose=draw(floats(23, 3)), betas=draw(floats(10)), transl=draw(floats(3)),
+        joints3d=draw(floats(24, 3)), joints2d=draw(floats(24, 2)),
+        joint_confidence=draw(floats(24)),
+        feature=draw(hnp.arrays(np.float32, st.integers(0, 9), elements=REALS)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(people())
+def test_a_person_survives_the_message(person):
+    back = conversions.person_from_message(conversions.person_to_message(person))
+    for field in fields(Person):
+        np.testing.assert_array_equal(getattr(back, field.name), getattr(person, field.name))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(floats(4), max_size=4), st.floats(0, 1, width=32))
+def test_boxes_survive_the_message(boxes, score):
+    sent = [PersonBox(box, score, f'p{i}') for i, box in enumerate(boxes)]
+    message = conversions.boxes_to_message(sent, Header(frame_id='cam'), (640, 480))
+    assert (message.header.frame_id, message.image_width) == ('cam', 640)
+    for one, other in zip(sent, conversions.boxes_from_message(message), strict=True):
+        np.testing.assert_array_equal(one.box, other.box)
+        assert (one.score, one.track_id) == (other.score, other.track_id)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(conversions.ENCODINGS)), st.integers(1, 9), st.integers(1, 9),
+       st.integers(0, 7), st.booleans())
+def test_pixels_are_viewed_through_any_step_without_a_copy(encoding, height, width, pad, big):
+    channels, used, order = conversions.ENCODINGS[encoding]
+    step = width * channels + pad
+    data = np.random.default_rng(0).integers(0, 256, (height, step), np.uint8)
+    message = Image(height=height, width=width, encoding=encoding, step=step, is_bigendian=big,
+                    data=array.array('B', data.tobytes()))
+    view, given_order = conversions.image_view(message)
+    expected = data[:, :width * channels].reshape(height, width, channels)[..., :used]
+    np.testing.assert_array_equal(view, expected[..., 0] if used == 1 else expected)
+    assert given_order == order
+    message.data[0] ^= 255
+    assert view.flat[0] == data[0, 0] ^ 255, 'the view must share memory with the message'
+    bgr = conversions.bgr_pixels(message)
+    assert bgr.shape == (height, width, 3) and bgr.flags.c_contiguous
+
+
+def good_image(**changes):
+    values = {'height': 4, 'width': 5, 'encoding': 'rgb8', 'step': 15,
+              'data': array.array('B', bytes(60)), **changes}
+    return Image(**values)
+
+
+@pytest.mark.parametrize('message, words', [
+    (good_image(encoding='yuv422'), ['yuv422', 'rgb8', 'mono8', 'convert']),
+    (good_image(height=0), ['5 x 0', 'camera driver']),
+    (good_image(step=14), ['step 14', 'at least 15']),
+    (good_image(data=array.array('B', bytes(59))), ['59 bytes', 'publisher']),
+])
+def test_images_that_contradict_themselves_are_refused(message, words):
+    with pytest.raises(NodeError) as error:
+        conversions.image_view(message)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_the_last_row_needs_no_padding():
+    message = good_image(step=16, data=array.array('B', bytes(3 * 16 + 15)))
+    assert conversions.image_view(message)[0].shape == (4, 5, 3)
+
+
+def test_an_image_survives_the_message_raw_and_compressed():
+    pixels = np.random.default_rng(1).integers(0, 256, (6, 7, 3), np.uint8)
+    raw = conversions.image_message(pixels, Header())
+    np.testing.assert_array_equal(conversions.bgr_pixels(raw), pixels)
+    png = CompressedImage(format='png', data=cv2.imencode('.png', pixels)[1].tobytes())
+    np.testing.assert_array_equal(conversions.bgr_pixels(png), pixels)
+
+
+@pytest.mark.parametrize('data', [b'', b'not a picture'])
+def test_a_damaged_compressed_image_is_refused(data):
+    with pytest.raises(NodeError, match='JPEG or PNG'):
+        conversions.pixels_of(CompressedImage(format='jpeg', data=data))
+
+
+def info(**changes):
+    values = {'width': 64, 'height': 48, 'k': [50., 0., 32., 0., 51., 24., 0., 0., 1.],
+              'p': [60., 0., 31., 0., 0., 61., 23., 0., 0., 0., 1., 0.], **changes}
+    return CameraInfo(**values)
+
+
+def test_camera_info_gives_k_for_raw_and_p_for_rectified_images():
+    assert conversions.camera_from_info(info(), False) == Camera(50., 51., 32., 24., 64, 48)
+    assert conversions.camera_from_info(info(), True) == Camera(60., 61., 31., 23., 64, 48)
+    assert conversions.camera_from_info(CameraInfo(), False) is None
+
+
+def test_broken_camera_infos_are_refused():
+    with pytest.raises(PerceptionError, match='Calibrate'):
+        conversions.camera_from_info(info(k=[float('nan')] * 9), False)
+    with pytest.raises(NodeError, match='width and height'):
+        conversions.camera_from_info(info(width=0), False)
+
+
+def test_the_camera_survives_the_message():
+    camera = Camera(500.5, 501.25, 320.0, 240.0, 640, 480, CameraSource.ASSUMED)
+    message = SmplArray()
+    conversions.camera_to_message(camera, message)
+    assert conversions.camera_from_message(message) == camera
+    for source in CameraSource:
+        assert getattr(SmplArray, f'CAMERA_{source.name}') == source
