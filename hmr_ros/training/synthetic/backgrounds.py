@@ -125,8 +125,9 @@ def _car(rng: np.random.Generator, image: np.ndarray, horizon: int) -> None:
     x, y = rng.uniform(-0.1, 0.9) * size, horizon + rng.uniform(0.0, 0.35) * size
     w = rng.uniform(0.12, 0.4) * size
     h, paint = 0.22 * w, _colour(rng, 0.5)
-    _quad(image, np.float64([[x + .18 * w, y - h], [x + .3 * w, y - 2 * h], [x + .75 * w, y - 2 * h],
-                             [x + .9 * w, y - h]]), _colour(rng, 0.08))
+    roof = [[x + .18 * w, y - h], [x + .3 * w, y - 2 * h], [x + .75 * w, y - 2 * h],
+            [x + .9 * w, y - h]]
+    _quad(image, np.float64(roof), _colour(rng, 0.08))
     cv2.rectangle(image, (int(x), int(y - h)), (int(x + w), int(y)), paint, -1)
     for share in (0.22, 0.78):
         cv2.circle(image, (int(x + share * w), int(y)), int(0.09 * w), (24, 24, 26), -1,

@@ -94,7 +94,7 @@ def project(points: np.ndarray, focal: np.ndarray, centre: np.ndarray) -> np.nda
 def keypoint_targets(
         pixels: np.ndarray, depth: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return `uvd` `(N, 96, 3)` and weights of crop pixels `(N, 96, 2)` and depths `(N, 96)` from root.
+    Return `uvd` `(N, 96, 3)` and weights of crop pixels `(N, 96, 2)` and root depths `(N, 96)`.
 
     u and v are in [-0.5, 0.5] inside the crop; weights are 0 where any axis leaves that range.
     """
