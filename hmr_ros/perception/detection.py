@@ -18,6 +18,8 @@ _PERSON_WIDTH = 40
 _LEVEL_STEP = 1.1
 _FINE_LEVELS, _COARSE_LEVELS, _NEAR_LEVELS = _LEVELS = 5, 64, 3
 _MERGE_OVERLAP = 0.4
+# Enlarged further, an image shows the detector nothing more.
+_MOST_SCALE = 4.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class HogPersonDetector:
     def _scan_regions(self, shape: tuple[int, int]) -> list[_Region]:
         """Three parts of about equal cost: small people left, right, and all larger people."""
         height, width = shape
-        scale = _PERSON_HEIGHT / (self._settings.min_person * height)
+        scale = min(_PERSON_HEIGHT / (self._settings.min_person * height), _MOST_SCALE)
         larger = _LEVEL_STEP ** _FINE_LEVELS
         overlap = int(larger * _WINDOW_WIDTH / scale)
         middle = width // 2
@@ -120,12 +122,13 @@ class HogPersonDetector:
     def _windows(self, gray: np.ndarray, region: _Region) -> tuple[np.ndarray, np.ndarray]:
         """All windows with a person, `(M, 4)` x0, y0, x1, y1 in the image, and weights `(M,)`."""
         part = gray[region.y0:region.y1, region.x0:region.x1]
-        part = cv2.resize(
-            part, None, fx=region.scale, fy=region.scale,
-            interpolation=cv2.INTER_AREA if region.scale < 1 else cv2.INTER_LINEAR)
+        tall, wide = (np.array(part.shape) * region.scale).astype(int)
         border = 2 * region.padding
-        if part.shape[0] + border < _WINDOW_HEIGHT or part.shape[1] + border < _WINDOW_WIDTH:
+        if tall + border < _WINDOW_HEIGHT or wide + border < _WINDOW_WIDTH or not part.size:
             return np.zeros((0, 4)), np.zeros(0)
+        part = cv2.resize(
+            part, (wide, tall),
+            interpolation=cv2.INTER_AREA if region.scale < 1 else cv2.INTER_LINEAR)
         boxes, weights = self._hogs[region.levels].detectMultiScale(
             part, hitThreshold=0.0, winStride=(region.stride, region.stride),
             padding=(region.padding, region.padding), scale=_LEVEL_STEP, groupThreshold=0)

@@ -13,6 +13,7 @@ from hmr_ros.body.model import BodyModel
 from hmr_ros.perception import keypoint_guided, rotations
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import CropTransform, crop_people
+from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.inverse_kinematics import solve_rotations
 from hmr_ros.perception.keypoint_guided import JOINTS, Keypoints, Projection
 from hmr_ros.perception.person import Person, PersonBox
@@ -24,6 +25,18 @@ class Network(Protocol):
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch."""
         ...
+
+
+class NetworkFacts(Protocol):
+    """What an engine's manifest entry says about its input and its body."""
+
+    name: str
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    projection: str
+    body_model: str
+    body_model_sha256: str
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,25 @@ class RecoverySettings:
     max_batch: int = 16
     projection: Projection = Projection.REAL_CAMERA
     max_people: int = 32
+
+
+def settings_for(facts: NetworkFacts | None, body: BodyModel) -> RecoverySettings:
+    """
+    Return the settings that a manifest entry asks for; the defaults when there is none.
+
+    Raises PerceptionError when the engine was trained for another body than `body`: its shape
+    coefficients would mean something else.
+    """
+    if facts is None:
+        return RecoverySettings()
+    if facts.body_model_sha256 and facts.body_model_sha256 != body.sha256:
+        raise PerceptionError(
+            f'engine {facts.name!r} was trained for the body model {facts.body_model!r} '
+            f'({facts.body_model_sha256[:12]}), but {body.name!r} ({body.sha256[:12]}) is loaded; '
+            'choose the body model of the engine, or another engine')
+    return RecoverySettings(
+        image_size=facts.image_size, mean=facts.mean, std=facts.std,
+        projection=Projection(facts.projection))
 
 
 @dataclass(frozen=True)

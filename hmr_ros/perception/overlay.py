@@ -166,7 +166,7 @@ class OverlayRenderer:
         return self._faces[kept], span[kept]
 
     def _shades(self, vertices: np.ndarray) -> np.ndarray:
-        """Brightness of each vertex, `(V,)`, from its normal; two lights, the second from behind."""
+        """Brightness of each vertex, `(V,)`, from its normal."""
         a, b, c = vertices[self._columns]
         normals = np.add.reduceat(np.cross(b - a, c - a)[self._by_vertex], self._starts, axis=0)
         length = np.linalg.norm(normals, axis=1, keepdims=True)

@@ -10,10 +10,11 @@ from hmr_ros.runtime.manifest import (
     MANIFEST_NAME, ManifestEntry, engines_folder, read_manifest)
 
 __all__ = [
-    'BACKENDS', 'DEFAULT_NETWORK', 'Engine', 'EngineError', 'ManifestEntry', 'TensorSpec',
-    'load_engine', 'resolve_engine']
+    'BACKENDS', 'DEFAULT_NETWORK', 'Engine', 'EngineError', 'ManifestEntry', 'PRECISIONS',
+    'TensorSpec', 'load_engine', 'resolve_engine']
 
 BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
+PRECISIONS = ('auto', 'fp32', 'fp16')
 DEFAULT_NETWORK = 'keypoint_guided'
 
 
@@ -44,14 +45,14 @@ def resolve_engine(name_or_path: str) -> tuple[Path, ManifestEntry | None]:
 
 
 def load_engine(
-        name_or_path: str = DEFAULT_NETWORK, backend: str = 'auto', precision: str = 'float32',
+        name_or_path: str = DEFAULT_NETWORK, backend: str = 'auto', precision: str = 'auto',
         threads: int = 1) -> Engine:
     """
     Load a network, ready to run; its `entry` is the manifest entry or None.
 
     name_or_path  see `resolve_engine`
     backend       'auto' or 'onnxruntime' ('tensorrt' is reserved)
-    precision     'float32', the one that onnxruntime computes in
+    precision     'auto' or 'fp32', the one that onnxruntime computes in ('fp16' is reserved)
     threads       cores one call may use; 0 lets the backend choose
 
     Raises EngineError when the engine is unknown, damaged or changed, or cannot run this way.
@@ -61,10 +62,12 @@ def load_engine(
     if backend == 'tensorrt':
         raise EngineError(
             'the tensorrt backend is not in this version; use backend "onnxruntime" (or "auto")')
-    if precision != 'float32':
+    if precision not in PRECISIONS:
+        raise EngineError(f'precision is {precision!r}; expected one of {", ".join(PRECISIONS)}')
+    if precision == 'fp16':
         raise EngineError(
-            f'precision is {precision!r}; the onnxruntime backend computes in float32 only '
-            '(weights may be stored as float16). Use precision "float32"')
+            'the onnxruntime backend computes in fp32 only (a file may still store its weights as '
+            'float16); use precision "fp32" (or "auto")')
     if threads < 0:
         raise EngineError(f'threads is {threads}; expected 0 (backend chooses) or more')
     from hmr_ros.runtime.onnx_engine import OnnxEngine

@@ -86,7 +86,7 @@ class OnnxEngine:
     """A network run by onnxruntime; see `hmr_ros.runtime.engine.Engine`."""
 
     backend = 'onnxruntime'
-    precision = 'float32'
+    precision = 'fp32'
 
     def __init__(self, path: Path, entry: ManifestEntry | None = None, threads: int = 1) -> None:
         """

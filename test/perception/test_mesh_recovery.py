@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """People come back whole from exact outputs; bad boxes and NaN are counted, never raised."""
 
+from types import SimpleNamespace
+
 from bodies import point_body, random_rotations
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hmr_ros.perception import keypoint_guided, rotations
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import CropTransform
 from hmr_ros.perception.errors import PerceptionError
-from hmr_ros.perception.mesh_recovery import MeshRecovery, RecoverySettings
+from hmr_ros.perception.mesh_recovery import MeshRecovery, RecoverySettings, settings_for
 from hmr_ros.perception.person import PersonBox
 
 CAMERA = Camera(600.0, 600.0, 320.0, 240.0, 640, 480)
@@ -117,3 +119,16 @@ def test_engine_of_another_network_is_named():
     del outputs['phi']
     with pytest.raises(PerceptionError, match='phi'):
         MeshRecovery(ScriptedEngine(outputs), body).recover(IMAGE, 'bgr', CAMERA, boxes)
+
+
+def test_settings_come_from_the_manifest_and_the_body_must_be_the_one():
+    body = point_body()
+    facts = SimpleNamespace(
+        name='net', image_size=192, mean=(0, 0, 0), std=(1, 1, 1), projection='known_box',
+        body_model='points', body_model_sha256=body.sha256)
+    settings = settings_for(facts, body)
+    assert settings.image_size == 192 and settings.projection.value == 'known_box'
+    assert settings_for(None, body) == RecoverySettings()
+    facts.body_model_sha256 = 'f' * 64
+    with pytest.raises(PerceptionError, match="'net' was trained for the body model"):
+        settings_for(facts, body)

@@ -93,7 +93,8 @@ def test_only_the_batch_may_be_free(tmp_path):
 @pytest.mark.parametrize('options, hint', [
     ({'backend': 'tensorrt'}, 'not in this version.*onnxruntime'),
     ({'backend': 'tpu'}, 'expected one of auto'),
-    ({'precision': 'float16'}, 'float32 only'),
+    ({'precision': 'fp16'}, 'fp32 only'),
+    ({'precision': 'int4'}, 'expected one of auto, fp32'),
     ({'threads': -1}, 'threads')])
 def test_options_that_cannot_be_had(engines, options, hint):
     with pytest.raises(EngineError, match=hint):
