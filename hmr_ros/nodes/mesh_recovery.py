@@ -22,7 +22,7 @@ from hmr_ros.nodes.pairing import ExactPairing
 from hmr_ros.nodes.qos import image_qos, overridable, result_qos
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.errors import PerceptionError
-from hmr_ros.perception.mesh_recovery import MeshRecovery, RecoverySettings
+from hmr_ros.perception.mesh_recovery import MeshRecovery, RecoverySettings, settings_for
 from hmr_ros.perception.person import Person
 from hmr_ros.runtime import Engine, load_engine
 
@@ -121,7 +121,7 @@ class MeshRecoveryNode(ManagedNode):
             self.submit(pair)
 
     def _recovery_settings(self) -> RecoverySettings:
-        given = getattr(self._engine, 'settings', None) or RecoverySettings()
+        given = settings_for(getattr(self._engine, 'entry', None), self._body)
         return replace(given, max_people=self.parameters['max_people'])
 
     def _note_record(self, people: int) -> None:
