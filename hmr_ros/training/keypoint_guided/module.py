@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Lightning module: network, heat-map decoder, optimiser and schedule."""
+
+from __future__ import annotations
+
+import lightning
+import torch
+from torch import nn
+from torch.nn import functional
+
+from hmr_ros.networks.keypoint_guided import KeypointGuided
+from hmr_ros.networks.keypoint_guided.mgfenet import FEATURE_CHANNELS
+from hmr_ros.training.keypoint_guided.config import StageConfig
+from hmr_ros.training.keypoint_guided.losses import HEATMAP_SIZE, loss_terms
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+JOINTS = 29
+#: median of s = f / (Z b) over the synthetic cameras, where the camera output starts.
+MEDIAN_CAMERA_SCALE = 0.5
+
+
+class HeatmapDecoder(nn.Sequential):
+    """Narrow decoder from f to heat-maps of the 29 joints: a dense signal, dropped afterwards."""
+
+    def __init__(self, width: int = 96) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(FEATURE_CHANNELS, width, 1, bias=False)]
+        for _ in range(3):
+            layers += [
+                nn.BatchNorm2d(width), nn.ReLU(),
+                nn.ConvTranspose2d(width, width, 4, 2, 1, bias=False)]
+        super().__init__(*layers, nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, JOINTS, 1))
+
+
+class KeypointGuidedModule(lightning.LightningModule):
+    """Trains keypoint_guided on batches of `training_loader`."""
+
+    def __init__(self, config: StageConfig) -> None:
+        super().__init__()
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.network = KeypointGuided().to(memory_format=torch.channels_last)
+        self.network.trunk.init_camera[0] = MEDIAN_CAMERA_SCALE
+        self.decoder = HeatmapDecoder()
+        self.register_buffer('mean', 255 * torch.tensor(MEAN)[:, None, None])
+        self.register_buffer('std', 255 * torch.tensor(STD)[:, None, None])
+        self._freeze(config.frozen_blocks)
+
+    def _freeze(self, blocks: int) -> None:
+        backbone = self.network.backbone
+        self.frozen = [backbone.stem, *backbone.blocks[:blocks]] if blocks else []
+        for part in self.frozen:
+            part.requires_grad_(False)
+
+    def on_train_batch_start(self, batch: dict[str, torch.Tensor], index: int) -> None:
+        """Keep the batch statistics of frozen blocks as they are."""
+        for part in self.frozen:
+            part.eval()
+
+    def normalised(self, image: torch.Tensor) -> torch.Tensor:
+        """Crops uint8 `(N, 3, S, S)` to network input."""
+        return ((image.float() - self.mean) / self.std).contiguous(
+            memory_format=torch.channels_last)
+
+    def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+        """Sum of the loss terms, each logged."""
+        f = self.network.backbone(self.normalised(batch['image']))
+        heatmaps = None
+        if self.config.heatmap_weight > 0:
+            heatmaps = functional.interpolate(
+                self.decoder(f), size=(HEATMAP_SIZE, HEATMAP_SIZE), mode='area')
+        terms = loss_terms(self.network.decode(f), heatmaps, batch)
+        if 'heatmaps' in terms:
+            terms['heatmaps'] = self.config.heatmap_weight * terms['heatmaps']
+        total = torch.stack(list(terms.values())).sum()
+        self.log_dict(terms)
+        self.log('loss', total, prog_bar=True)
+        return total
+
+    def configure_optimizers(self) -> dict[str, object]:
+        """AdamW with one cycle; gains, biases and spectral filters do not decay."""
+        decayed, plain = [], []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                matrix = parameter.ndim > 1 and 'complex_weight' not in name
+                (decayed if matrix else plain).append(parameter)
+        config = self.config
+        optimizer = torch.optim.AdamW(
+            [{'params': decayed, 'weight_decay': config.weight_decay},
+             {'params': plain, 'weight_decay': 0.0}], lr=config.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, total_steps=config.steps + 1, pct_start=0.08,
+            div_factor=20, final_div_factor=50)
+        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': schedule,
+                                                         'interval': 'step'}}
