@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import colorsys
 from dataclasses import dataclass
 
 from builtin_interfaces.msg import Duration
@@ -13,14 +12,13 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker
 
 from hmr_ros.nodes.marker_cdr import MarkerTemplate, serialize_markers
+from hmr_ros.perception.overlay import track_color
 from hmr_ros.perception.person import Person
 from hmr_ros.perception.skeleton import PARENTS
 
 BONES = np.array([(PARENTS[joint], joint) for joint in range(1, 24)])
 LABEL_HEIGHT_M = 0.2
 BONE_WIDTH_M = 0.02
-# Successive hues far apart: the golden ratio never comes near an earlier one soon.
-HUE_STEP = 0.61803398875
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,8 @@ class MarkerScene:
         key = (header.frame_id, space, number, style)
         if key not in self._templates:
             corners = self._faces if space == 'mesh' else BONES
-            self._templates[key] = MarkerTemplate(_shape(header, space, number, style), corners)
+            shape = _shape(header, space, number, style, person.track_id)
+            self._templates[key] = MarkerTemplate(shape, corners)
         return self._templates[key]
 
     @staticmethod
@@ -113,9 +112,9 @@ class MarkerScene:
             for space, number in sorted(gone)]
 
 
-def color_of(number: int, opacity: float = 1.0) -> ColorRGBA:
-    """Return the colour of a track's number."""
-    red, green, blue = colorsys.hsv_to_rgb(number * HUE_STEP % 1.0, 0.55, 0.95)
+def color_of(track_id: str, opacity: float = 1.0) -> ColorRGBA:
+    """Return the colour of a track, the same as in the overlay."""
+    blue, green, red = (channel / 255 for channel in track_color(track_id))
     return ColorRGBA(r=red, g=green, b=blue, a=float(opacity))
 
 
@@ -127,14 +126,15 @@ def _marker(header: Header, space: str, number: int, style: MarkerStyle) -> Mark
     return marker
 
 
-def _shape(header: Header, space: str, number: int, style: MarkerStyle) -> Marker:
+def _shape(
+        header: Header, space: str, number: int, style: MarkerStyle, track_id: str) -> Marker:
     """Make a mesh or skeleton marker without points."""
     marker = _marker(header, space, number, style)
     if space == 'mesh':
-        marker.type, marker.color = Marker.TRIANGLE_LIST, color_of(number, style.opacity)
+        marker.type, marker.color = Marker.TRIANGLE_LIST, color_of(track_id, style.opacity)
         marker.scale.x = marker.scale.y = marker.scale.z = 1.0
     else:
-        marker.type, marker.color = Marker.LINE_LIST, color_of(number)
+        marker.type, marker.color = Marker.LINE_LIST, color_of(track_id)
         marker.scale.x = BONE_WIDTH_M
     return marker
 
@@ -142,7 +142,7 @@ def _shape(header: Header, space: str, number: int, style: MarkerStyle) -> Marke
 def _label(
         header: Header, number: int, text: str, person: Person, style: MarkerStyle) -> Marker:
     marker = _marker(header, 'label', number, style)
-    marker.type, marker.color, marker.text = Marker.TEXT_VIEW_FACING, color_of(number), text
+    marker.type, marker.color, marker.text = Marker.TEXT_VIEW_FACING, color_of(text), text
     marker.scale.z = LABEL_HEIGHT_M
     x, y, z = (float(v) for v in person.joints3d[15])
     # y points down in the optical frame: above the head joint is less.

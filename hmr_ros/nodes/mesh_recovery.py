@@ -140,29 +140,42 @@ class MeshRecoveryNode(ManagedNode):
 
     def _camera_for(self, width: int, height: int) -> Camera:
         """Return the calibrated camera, else the assumed one. Raises NodeError without either."""
-        topic = self.resolve_topic_name('camera_info')
-        camera, reason = None, f'no camera_info on {topic} yet'
-        if self._camera_info is not None:
-            reason = f'camera_info on {topic} is not calibrated (its first number is zero)'
-            try:
-                camera = camera_from_info(
-                    self._camera_info, self.parameters['image_is_rectified'])
-            except (PerceptionError, NodeError) as error:
-                reason = f'camera_info on {topic} cannot be used: {error}'
+        camera, problem = self._calibrated()
         if camera is not None:
-            self._warn_of_distortion(topic)
+            self._warn_of_distortion()
+            self.diagnostics.facts['camera'] = 'calibrated'
             return camera.resized(width, height)
         fov_deg = self.parameters['fallback_fov_deg']
         if not fov_deg:
-            raise NodeError(f'{reason}. Publish a calibration, or set fallback_fov_deg')
-        self.complain('camera', f'{reason}; assuming a vertical field of view of {fov_deg} '
-                      'degrees (fallback_fov_deg), so distances are guesses')
+            raise NodeError(f'{problem}. Publish a calibration, or set fallback_fov_deg')
+        text = (f'{problem}; assuming a vertical field of view of {fov_deg} degrees '
+                '(fallback_fov_deg), so distances are guesses')
+        if problem == self._uncalibrated:
+            self.get_logger().warning(text, once=True)
+        else:
+            self.complain('camera', text)
+        self.diagnostics.facts['camera'] = text
         return Camera.from_fov(width, height, fov_deg)
 
-    def _warn_of_distortion(self, topic: str) -> None:
+    @property
+    def _uncalibrated(self) -> str:
+        return f'{self.resolve_topic_name("camera_info")} says that the camera is not calibrated'
+
+    def _calibrated(self) -> tuple[Camera | None, str]:
+        """Return the calibrated camera, or None and the reason."""
+        topic = self.resolve_topic_name('camera_info')
+        if self._camera_info is None:
+            return None, f'no camera_info on {topic} yet'
+        try:
+            camera = camera_from_info(self._camera_info, self.parameters['image_is_rectified'])
+        except (PerceptionError, NodeError) as error:
+            return None, f'camera_info on {topic} cannot be used: {error}'
+        return camera, self._uncalibrated
+
+    def _warn_of_distortion(self) -> None:
         if any(self._camera_info.d) and not self.parameters['image_is_rectified']:
             self.get_logger().warning(
-                f'{topic} has distortion, which is not modelled: run image_proc rectify, remap '
+                f'{self.resolve_topic_name("camera_info")} has distortion, which is not modelled: run image_proc rectify, remap '
                 'image to image_rect and set image_is_rectified', once=True)
 
     def _message(

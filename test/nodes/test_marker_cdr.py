@@ -26,7 +26,7 @@ WORDS = st.text('abcdefgh_/', max_size=11)
 
 def marker(frame_id, space, number, text):
     result = Marker(header=Header(frame_id=frame_id), ns=space, id=number, text=text)
-    result.type, result.color = Marker.TRIANGLE_LIST, color_of(number, 0.5)
+    result.type, result.color = Marker.TRIANGLE_LIST, color_of(text, 0.5)
     result.lifetime.nanosec = 500_000_000
     result.pose.orientation.w = 1.0
     return result
