@@ -66,7 +66,7 @@ class GatedAttention(nn.Module):
             u, v, b = functional.silu(self.uv(self.norm(x))).split(
                 [GATE_WIDTH, GATE_WIDTH, KEY_WIDTH], -1)
             query, key = b * self.gamma[0] + self.beta[0], b * self.gamma[1] + self.beta[1]
-            attention = functional.relu(query @ key.mT * KEY_WIDTH ** -0.5) ** 2
+            attention = functional.relu(query @ key.transpose(-1, -2) * KEY_WIDTH ** -0.5) ** 2
             return x * self.residual_scale + self.out(u * (attention @ v))
 
 

@@ -47,8 +47,7 @@ def loss_terms(
             prediction.uvd, prediction.sigma, batch['uvd'], batch['uvd_weight']),
         'twist': functional.mse_loss(prediction.phi, batch['phi']),
         'shape': functional.mse_loss(prediction.betas, batch['betas']),
-        'camera': functional.l1_loss(
-            torch.log(prediction.cam[:, 0].clamp(min=0.05)), torch.log(batch['camera_scale']))}
+        'camera': (prediction.cam[:, 0] / batch['camera_scale'] - 1).abs().mean()}
     terms = {name: WEIGHTS[name] * value for name, value in terms.items()}
     if heatmaps is not None:
         joints = heatmaps.shape[1]

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exports keypoint_guided to ONNX and enters the file into a manifest; `hmr export`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+import warnings
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+import torch
+
+from hmr_ros.body.model import BodyModel
+from hmr_ros.networks.keypoint_guided import KeypointGuided
+from hmr_ros.networks.keypoint_guided.deploy import deployable
+from hmr_ros.networks.keypoint_guided.network import Prediction
+from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
+from hmr_ros.training.keypoint_guided.module import MEAN, STD
+
+OPSET = 18
+IMAGE_SIZE = 256
+#: smaller tensors stay float32: biases, gains, and the exact DFT matrices.
+STORED_AS_FLOAT16 = 512
+INPUTS = {'image': (-1, 3, IMAGE_SIZE, IMAGE_SIZE)}
+OUTPUTS = {
+    'uvd': (-1, 96, 3), 'sigma': (-1, 96, 3), 'phi': (-1, 23, 2), 'betas': (-1, 10),
+    'cam': (-1, 3), 'feature': (-1, 1216)}
+
+
+def export_onnx(network: KeypointGuided, path: str | Path, weights: str = 'float16') -> Path:
+    """
+    Write the network to `path`; `weights` 'float32' or 'float16' is how the file stores them.
+
+    The graph computes in float32 either way; the batch is dynamic.
+    """
+    path = Path(path)
+    tensors = [*INPUTS, *OUTPUTS]
+    with warnings.catch_warnings():
+        # The tracer warns about Python comparisons of shapes, which are static here.
+        warnings.simplefilter('ignore')
+        torch.onnx.export(
+            deployable(network), torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE), str(path),
+            input_names=list(INPUTS), output_names=list(Prediction._fields), dynamo=False,
+            opset_version=OPSET, dynamic_axes={name: {0: 'people'} for name in tensors})
+    model = onnx.load(path)
+    _share_equal_tensors(model.graph)
+    if weights == 'float16':
+        _store_float16(model.graph)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+def _share_equal_tensors(graph: onnx.GraphProto) -> None:
+    """Keep one of each set of equal initializers: the DFT matrices repeat from block to block."""
+    first: dict[bytes, str] = {}
+    renamed: dict[str, str] = {}
+    for tensor in list(graph.initializer):
+        array = numpy_helper.to_array(tensor)
+        key = hashlib.sha256(
+            f'{array.dtype}{array.shape}'.encode() + array.tobytes()).digest()
+        if key in first:
+            renamed[tensor.name] = first[key]
+            graph.initializer.remove(tensor)
+        else:
+            first[key] = tensor.name
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+
+
+def _store_float16(graph: onnx.GraphProto) -> None:
+    """Store learned weights as float16 behind a Cast, which a runtime folds away when it loads."""
+    casts = []
+    for tensor in graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        exact = tensor.name.rpartition('.')[2].startswith(('forward_', 'inverse_'))
+        if array.dtype != np.float32 or array.size < STORED_AS_FLOAT16 or exact:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), name + '_float16'))
+        casts.append(onnx.helper.make_node(
+            'Cast', [name + '_float16'], [name], to=onnx.TensorProto.FLOAT))
+    nodes = casts + list(graph.node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def export_engine(
+        network: KeypointGuided, body: BodyModel, folder: str | Path, name: str,
+        weights: str = 'float16', training_data: str = '',
+        accuracy: dict[str, float] | None = None) -> ManifestEntry:
+    """Export `network`, trained on `body`, as engine `name` into `folder` and its manifest."""
+    folder = Path(folder)
+    path = export_onnx(network, folder / f'{name}.onnx', weights)
+    entry = ManifestEntry(
+        name, 'keypoint_guided', path.name, file_sha256(path), OPSET, INPUTS, OUTPUTS, IMAGE_SIZE,
+        MEAN, STD, 'Apache-2.0', 'real_camera', weights, keypoints_digest(body), body.name,
+        body.sha256, training_data, accuracy or {})
+    add_entry(folder, entry)
+    return entry
+
+
+def keypoints_digest(body: BodyModel) -> str:
+    """Digest of the leaf and marker vertices a network was trained on (sheet 1.6)."""
+    vertices = np.concatenate([body.leaf_vertices, body.marker_vertices]).astype('<i4')
+    return hashlib.sha256(vertices.tobytes()).hexdigest()
