@@ -86,7 +86,7 @@ class ManagedNode(LifecycleNode):
         self._give_up = self.create_guard_condition(self._on_give_up)
         self._status = self.create_publisher(DiagnosticArray, '/diagnostics', result_qos())
         # Steady time: diagnostics go on when a simulation pauses.
-        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(1.0, self.publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # Hooks -----------------------------------------------------------------------------------
 
@@ -166,6 +166,17 @@ class ManagedNode(LifecycleNode):
     def on_worker(self, work: Callable[[], Any]) -> Any:
         """Run `work` on the worker and wait for it."""
         return self._worker.submit(work).result()
+
+    def publish_diagnostics(self) -> None:
+        """Publish the present status; the node does so once a second."""
+        name = self._full_name.lstrip('/')
+        status = self.diagnostics.status(
+            name, 'active' if self._active else 'inactive', self.parameters['input_timeout_s'],
+            self.parameters['latency_budget_ms'],
+            self.INPUT and self.resolve_topic_name(self.INPUT))
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._status.publish(message)
 
     @property
     def is_active(self) -> bool:
@@ -289,16 +300,6 @@ class ManagedNode(LifecycleNode):
         if self._active:
             self.get_logger().error(self.diagnostics.blocked)
             self.trigger_deactivate()
-
-    def _report(self) -> None:
-        name = self._full_name.lstrip('/')
-        status = self.diagnostics.status(
-            name, 'active' if self._active else 'inactive', self.parameters['input_timeout_s'],
-            self.parameters['latency_budget_ms'],
-            self.INPUT and self.resolve_topic_name(self.INPUT))
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._status.publish(message)
 
 
 def _raise_interrupt(*_: object) -> None:

@@ -20,7 +20,7 @@ from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import ManagedNode, run_nodes
 from hmr_ros.nodes.markers import MarkerScene, MarkerStyle
 from hmr_ros.nodes.pairing import ExactPairing, nanoseconds
-from hmr_ros.nodes.qos import image_qos, overridable, result_qos
+from hmr_ros.nodes.qos import image_output_qos, overridable, result_qos
 from hmr_ros.perception.overlay import OverlayRenderer
 from hmr_ros.perception.person import Person
 from hmr_ros.perception.rotations import axis_angle_to_matrix
@@ -57,7 +57,7 @@ class MeshMarkersNode(ManagedNode):
         self._markers = self.create_lifecycle_publisher(
             MarkerArray, 'mesh_markers', result_qos(), qos_overriding_options=overridable())
         self._overlay = self.create_lifecycle_publisher(
-            Image, 'overlay', image_qos(), qos_overriding_options=overridable())
+            Image, 'overlay', image_output_qos(), qos_overriding_options=overridable())
 
     def subscribe(self) -> None:
         """Listen to people; images follow when somebody looks at the overlay."""

@@ -8,9 +8,16 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 
 def image_qos() -> QoSProfile:
-    """Images and camera_info: matches every camera, and the depth of 1 drops stale frames."""
+    """Subscribe to images and camera_info: matches every camera; the depth drops stale frames."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE)
+
+
+def image_output_qos() -> QoSProfile:
+    """Publish images and camera_info: reliable, because that matches every subscriber."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.VOLATILE)
 
 

@@ -18,7 +18,7 @@ from hmr_ros.nodes.calibration import read_camera_info
 from hmr_ros.nodes.conversions import image_message
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import ManagedNode, run_nodes
-from hmr_ros.nodes.qos import image_qos, overridable
+from hmr_ros.nodes.qos import image_output_qos, overridable
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.video import Ending, VideoReader
 
@@ -53,9 +53,9 @@ class VideoSourceNode(ManagedNode):
     def create_outputs(self) -> None:
         """Advertise images and calibration."""
         self._images = self.create_lifecycle_publisher(
-            Image, 'image', image_qos(), qos_overriding_options=overridable())
+            Image, 'image', image_output_qos(), qos_overriding_options=overridable())
         self._infos = self.create_lifecycle_publisher(
-            CameraInfo, 'camera_info', image_qos(), qos_overriding_options=overridable())
+            CameraInfo, 'camera_info', image_output_qos(), qos_overriding_options=overridable())
 
     def subscribe(self) -> None:
         """Begin to play; this node's input is its source."""
@@ -95,8 +95,9 @@ class VideoSourceNode(ManagedNode):
         if wait_s > 0 and self.interrupted.wait(wait_s):
             return
         header = Header(stamp=stamp.to_msg(), frame_id=self.parameters['frame_id'])
-        self._images.publish(image_message(pixels, header))
+        # First, so that who has the image knows its camera.
         self._infos.publish(self._info(header, pixels))
+        self._images.publish(image_message(pixels, header))
         self.diagnostics.counters['frames_processed'] += 1
         self.diagnostics.add_latency('end_to_end', self.age_ms(header.stamp))
 

@@ -122,6 +122,8 @@ class Graph:
     def status_of(self, node, matches):
         """Wait for a diagnostic status of `node` for which `matches` holds."""
         def find():
+            # Not to wait a second each time.
+            node.publish_diagnostics()
             for message in self.received['/diagnostics']:
                 for status in message.status:
                     if status.name == node.get_fully_qualified_name()[1:] and matches(status):

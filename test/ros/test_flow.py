@@ -60,7 +60,7 @@ def markers(graph, recovery):
 
 def test_markers_and_overlay_follow_the_people(graph, markers):
     graph.listen(MarkerArray, 'mesh_markers')
-    graph.listen(Image, 'overlay', image_qos())
+    graph.listen(Image, 'overlay')
     graph.until(lambda: markers._markers.get_subscription_count()
                 and markers._overlay.get_subscription_count(), 'both listeners')
     # The first people make the node subscribe to images.
