@@ -8,7 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hmr_ros.body import BodyModel
 from hmr_ros.demo.errors import DemoError
+from hmr_ros.perception.camera import Camera
+from hmr_ros.perception.overlay import OverlayRenderer, OverlayStyle
 
 SHEET_COLUMNS, SHEET_ROWS, SHEET_WIDTH = 3, 4, 480
 
@@ -81,3 +84,21 @@ def write_contact_sheet(video: Path, sheet: Path) -> None:
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % SHEET_COLUMNS)
     rows = [np.hstack(tiles[i:i + SHEET_COLUMNS]) for i in range(0, len(tiles), SHEET_COLUMNS)]
     cv2.imwrite(str(sheet), np.vstack(rows))
+
+
+def draw_body(body: BodyModel, path: Path) -> None:
+    """Draw a body at rest from the front and from its left side into `path` (.png)."""
+    height, width = 720, 560
+    camera = Camera(1400.0, 1400.0, width / 2, height / 2, width, height)
+    renderer = OverlayRenderer(body.faces, OverlayStyle(opacity=1.0, skeleton=0, label=0))
+    upright = np.float32([[1, 0, 0], [0, -1, 0], [0, 0, -1]])
+    side = np.float32([[0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+    tiles = []
+    for turned in (upright, upright @ side):
+        points = body.v_template @ turned.T
+        points -= 0.5 * (points.max(axis=0) + points.min(axis=0)) - np.float32([0, 0, 4])
+        tiles.append(renderer.draw(
+            np.full((height, width, 3), 245, np.uint8), camera, points[None], ['p3'],
+            np.full((1, 24, 2), np.nan), np.full((1, 4), np.nan)))
+    if not cv2.imwrite(str(path), np.hstack(tiles)):
+        raise DemoError(f'{path} cannot be written; is its folder there and its ending .png?')

