@@ -30,15 +30,16 @@ class HogSettings:
     min_person  smallest person, as a part of the image height; smaller costs more, as its square
     min_weight  lowest weight of the support vector machine that counts as a person
     min_hits    fewest overlapping windows that count as a person
-    scan_frames 3: each frame looks around the people seen before and in a third of places and
-                sizes, for video; 1: each frame looks everywhere, for pictures without a connection
+    scan_frames 2 to 6, for video: each frame looks around the people seen before and in that part
+                of all places and sizes; 1, for pictures without a connection: each frame looks
+                everywhere
     max_people  most people returned, the best scores first
     """
 
     min_person: float = 0.11
     min_weight: float = 0.3
     min_hits: int = 2
-    scan_frames: int = 3
+    scan_frames: int = 6
     max_people: int = 32
 
 
@@ -82,10 +83,10 @@ class HogPersonDetector:
         """
         check_image(image_bgr, 'bgr')
         gray = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY)
-        if self._settings.scan_frames == 1:
-            return self._search(gray, self._scan_regions(gray.shape))
-        regions = self._scan_regions(gray.shape)
-        share = regions[self._frame % len(regions)::self._settings.scan_frames]
+        regions, parts = self._scan_regions(gray.shape), self._settings.scan_frames
+        if parts == 1:
+            return self._search(gray, regions)
+        share = regions[self._frame % parts::parts]
         self._frame += 1
         nearby = [self._near(box, gray.shape) for box, _ in self._recent]
         people = self._search(gray, [*share, *nearby])
@@ -99,16 +100,22 @@ class HogPersonDetector:
         return _merge(windows, weights, self._settings)
 
     def _scan_regions(self, shape: tuple[int, int]) -> list[_Region]:
-        """Three parts of about equal cost: small people left, right, and all larger people."""
+        """Six parts of about equal cost: strips for small people, then larger and largest ones."""
         height, width = shape
         scale = min(_PERSON_HEIGHT / (self._settings.min_person * height), _MOST_SCALE)
         larger = _LEVEL_STEP ** _FINE_LEVELS
-        overlap = int(larger * _WINDOW_WIDTH / scale)
-        middle = width // 2
-        return [
-            _Region(0, 0, min(middle + overlap // 2, width), height, scale, _FINE_LEVELS, 8, 16),
-            _Region(max(middle - overlap // 2, 0), 0, width, height, scale, _FINE_LEVELS, 8, 16),
-            _Region(0, 0, width, height, scale / larger, _COARSE_LEVELS, 8, 16)]
+        # A strip must hold all of a person who stands on its border.
+        half = 0.5 * larger * _WINDOW_WIDTH / scale
+        borders = np.linspace(0, width, 5)
+        strips = [
+            _Region(max(int(x0 - half), 0), 0, min(int(x1 + half), width), height, scale,
+                    _FINE_LEVELS, 8, 16)
+            for x0, x1 in zip(borders, borders[1:])]
+        rest = [
+            _Region(0, 0, width, height, scale / larger, _FINE_LEVELS, 8, 16),
+            _Region(0, 0, width, height, scale / larger ** 2, _COARSE_LEVELS, 8, 16)]
+        # In this order two or three neighbours in turn cost about the same, too.
+        return [strips[0], strips[1], rest[0], strips[2], strips[3], rest[1]]
 
     def _near(self, box: np.ndarray, shape: tuple[int, int]) -> _Region:
         """Surroundings of a person seen before, some sizes below and above theirs."""

@@ -57,14 +57,15 @@ def test_whole_scan_finds_people_with_tight_boxes(scene):
     assert all(0 < person.score <= 1 and person.track_id == '' for person in people)
 
 
-def test_spread_scan_sees_all_after_three_frames_and_from_then_on(scene):
+@pytest.mark.parametrize('parts', [2, 3, 6])
+def test_spread_scan_sees_all_after_its_frames_and_from_then_on(scene, parts):
     image, boxes = scene
-    detector = HogPersonDetector()
-    counts = [len(detector.detect(image)) for _ in range(8)]
-    assert counts[0] < 3 and counts[2:] == [3] * 6
+    detector = HogPersonDetector(HogSettings(scan_frames=parts))
+    counts = [len(detector.detect(image)) for _ in range(2 * parts + 2)]
+    assert counts[0] < 3 and counts[parts - 1:] == [3] * (parts + 3)
     assert matched(detector.detect(image), boxes).min() > 0.6
     empty = np.full_like(image, 190)
-    assert [len(detector.detect(empty)) for _ in range(3)] == [0, 0, 0]
+    assert [len(detector.detect(empty)) for _ in range(parts)] == [0] * parts
 
 
 def test_nobody_in_noise_and_tiny_pictures():
