@@ -103,7 +103,7 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         P('detector.min_person', 0.11, 'smallest person, part of the image height', 0.02, 1.0),
         P('detector.min_weight', 0.3, 'lowest support vector weight that counts', -1.0, 5.0),
         P('detector.min_hits', 2, 'fewest overlapping windows that count', 1, 50),
-        P('detector.scan_frames', 3, 'frames after which every place has been searched', 1, 3),
+        P('detector.scan_frames', 6, 'frames after which every place has been searched', 1, 6),
         P('detector.max_people', 32, 'most people per frame', 1, 1000),
         P('tracking.max_age_s', 1.5, 'seconds after its last detection when a track ends',
           0.05, 60.0),
