@@ -11,6 +11,8 @@ from hmr_ros.networks.keypoint_guided.network import Prediction
 HEATMAP_SIZE = 32
 #: brings the mean squared error of heat-maps to the size of the other terms.
 HEATMAP_SCALE = 300.0
+#: keeps one sure but wrong keypoint from outweighing a whole batch; 2.6 pixels of 256.
+SMALLEST_SIGMA = 0.01
 WEIGHTS = {'keypoints': 1.0, 'twist': 0.3, 'shape': 0.02, 'camera': 1.0}
 
 
@@ -22,6 +24,7 @@ def keypoint_likelihood(
 
     All arguments (N, 96, 3). The residual part of RLE (sheet 3.1) without its flow.
     """
+    sigma = sigma.clamp(min=SMALLEST_SIGMA)
     loss = torch.log(2 * sigma) + (uvd - target).abs() / sigma
     return (loss * weight).sum() / weight.sum().clamp(min=1.0)
 

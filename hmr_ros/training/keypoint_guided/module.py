@@ -15,6 +15,9 @@ from hmr_ros.training.keypoint_guided.losses import HEATMAP_SIZE, loss_terms
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 JOINTS = 29
+#: share of the learning rate: the heads are unnormalised products and leave the rails first.
+RATES = {'backbone': 1.0, 'decoder': 1.0, 'tokens': 0.25, 'attention': 0.25, 'heads': 0.25,
+         'trunk': 0.05}
 #: median of s = f / (Z b) over the synthetic cameras, where the camera output starts.
 MEDIAN_CAMERA_SCALE = 0.5
 
@@ -78,17 +81,24 @@ class KeypointGuidedModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, object]:
         """AdamW with one cycle; gains, biases and spectral filters do not decay."""
-        decayed, plain = [], []
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                matrix = parameter.ndim > 1 and 'complex_weight' not in name
-                (decayed if matrix else plain).append(parameter)
         config = self.config
-        optimizer = torch.optim.AdamW(
-            [{'params': decayed, 'weight_decay': config.weight_decay},
-             {'params': plain, 'weight_decay': 0.0}], lr=config.learning_rate)
+        groups = [
+            {'params': parameters, 'lr': config.learning_rate * scale, 'weight_decay': decay}
+            for (scale, decay), parameters in self._groups().items()]
+        optimizer = torch.optim.AdamW(groups)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=config.steps + 1, pct_start=0.08,
+            optimizer, [group['lr'] for group in groups], total_steps=config.steps + 1, pct_start=0.08,
             div_factor=20, final_div_factor=50)
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': schedule,
                                                          'interval': 'step'}}
+
+    def _groups(self) -> dict[tuple[float, float], list[nn.Parameter]]:
+        """Trainable parameters by share of the learning rate and by weight decay."""
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                part = name.split('.')[1] if name.startswith('network.') else 'decoder'
+                matrix = parameter.ndim > 1 and 'complex_weight' not in name
+                decay = self.config.weight_decay if matrix else 0.0
+                groups.setdefault((RATES[part], decay), []).append(parameter)
+        return groups
