@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `hmr` program: reports with the promised keys, and errors of one line."""
+
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from hmr_ros import cli
+from hmr_ros.demo import report
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, list(arguments), catch_exceptions=False)
+
+
+def hmr(*arguments, **environment):
+    """Run the program as a user does; returns status, output and errors."""
+    result = subprocess.run(
+        [sys.executable, '-m', 'hmr_ros.cli', *arguments], cwd=ROOT, text=True,
+        capture_output=True, env={**os.environ, **environment}, timeout=60)
+    return result.returncode, result.stdout, result.stderr
+
+
+def test_every_command_shows_its_help():
+    listed = [(), ('demo',), ('info',), ('engines',), ('train',), ('export',), ('benchmark',),
+              ('benchmark', 'markers'), ('benchmark', 'engines'), ('benchmark', 'pipeline'),
+              ('body',), ('body', 'build'), ('body', 'show')]
+    for words in listed:
+        result = run(*words, '--help')
+        assert result.exit_code == 0 and 'Usage' in result.output
+
+
+def test_info_report(tmp_path):
+    assert run('info', '--json', str(tmp_path / 'info.json')).exit_code == 0
+    facts = json.loads((tmp_path / 'info.json').read_text())
+    assert facts['versions']['hmr_ros'] and facts['machine']['cores'] and 'commit' in facts
+
+
+@pytest.mark.torch
+def test_info_of_a_network(tmp_path):
+    assert run('info', 'keypoint_guided', '--json', str(tmp_path / 'n.json')).exit_code == 0
+    facts = json.loads((tmp_path / 'n.json').read_text())
+    assert facts['parameters'] == 11_981_316
+    assert facts['parameters_by_module']['backbone'] == 4_664_423
+    # Backbone 443.24 M, token conv 289.0 M, embedding and attention: sheet, section 8.
+    assert facts['gmacs'] == pytest.approx(0.777, abs=0.01) and facts['paper']['gmacs'] == 0.8
+
+
+def test_body_show(tmp_path):
+    result = run('body', 'show', '--picture', str(tmp_path / 'body.png'),
+                 '--json', str(tmp_path / 'body.json'))
+    assert result.exit_code == 0 and (tmp_path / 'body.png').stat().st_size > 5000
+    assert json.loads((tmp_path / 'body.json').read_text())['vertices'] == 6852
+
+
+def test_errors_are_one_line_with_a_remedy(tmp_path):
+    status, _, errors = hmr('engines', HMR_ENGINES_DIR=str(tmp_path))
+    assert status == 1 and errors.count('\n') == 1
+    assert 'error:' in errors and 'HMR_ENGINES_DIR' in errors
+    status, _, errors = hmr('info', 'unheard_of')
+    assert status == 1 and 'keypoint_guided' in errors
+
+
+@pytest.mark.ros
+def test_demo_without_a_source_that_exists(tmp_path):
+    pytest.importorskip('rclpy', reason='the demo needs ROS')
+    status, _, errors = hmr('demo', str(tmp_path / 'none.mp4'), '--out', str(tmp_path / 'out'))
+    assert status == 1 and 'does not exist' in errors and 'Traceback' not in errors
+
+
+def test_reports_are_valid_json(tmp_path):
+    report.write_json({'a': float('nan'), 'b': [1.23456, {'c': float('inf')}]},
+                      tmp_path / 'r.json')
+    assert json.loads((tmp_path / 'r.json').read_text()) == {'a': None, 'b': [1.2346, {'c': None}]}
