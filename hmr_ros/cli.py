@@ -138,11 +138,8 @@ def info(
             *facts['versions'].items(), *facts['machine'].items(), ('commit', facts['commit'])])
         _report({}, json_file)
         return
-    complexity = _require('hmr_ros.evaluation.complexity')
-    if network not in complexity.PAPER:
-        raise CommandError(
-            f'no network {network!r} in this version; there is {", ".join(complexity.PAPER)}')
-    facts = complexity.describe(network)
+    _only_keypoint_guided(network)
+    facts = _require('hmr_ros.evaluation.complexity').describe(network)
     paper = facts['paper']
     _table(network, ['', 'here', 'paper'], [
         ['parameters', facts['parameters'], f'{paper["parameters_m"]} M'],
