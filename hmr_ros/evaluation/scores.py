@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of many people, kept per person and joint, and the numbers a report draws from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Sequence
+
+import numpy as np
+
+from hmr_ros.body.model import BodyModel
+from hmr_ros.evaluation import metrics
+from hmr_ros.evaluation.held_out import MeanPose, Truth
+from hmr_ros.evaluation.metrics import LIMB_JOINTS, mean_percent
+from hmr_ros.evaluation.prediction import Predictions
+from hmr_ros.perception.crops import CropTransform
+from hmr_ros.perception.skeleton import JOINT_NAMES
+
+THRESHOLDS = np.round(np.arange(0.05, 0.51, 0.05), 2)
+#: index of the threshold that single numbers are given at.
+MAIN = 3
+_VERTEX_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Scores:
+    """
+    Of N people: joint errors (N, 24) and aligned ones in mm, mean vertex error (N,) in mm (NaN
+    when there is no mesh), hits (T, N, 24) at THRESHOLDS of the body's joints and of the network's
+    keypoints, NaN outside the crop, and whether joints are seen (N, 24).
+    """
+
+    errors: np.ndarray
+    aligned: np.ndarray
+    vertices: np.ndarray
+    hits: np.ndarray
+    keypoint_hits: np.ndarray
+    seen: np.ndarray
+
+    @classmethod
+    def join(cls, parts: Sequence[Scores]) -> Scores:
+        """Put people together."""
+        axes = {'hits': 1, 'keypoint_hits': 1}
+        return cls(**{
+            f.name: np.concatenate([getattr(part, f.name) for part in parts],
+                                   axis=axes.get(f.name, 0)) for f in fields(cls)})
+
+
+def score(predictions: Predictions, truth: Truth, body: BodyModel) -> Scores:
+    """Compare predictions with the truth."""
+    torso = metrics.torso_size(truth.joints2d)
+    hits = [metrics.pck_hits(points, truth.joints2d, torso, THRESHOLDS, truth.inside)
+            for points in (predictions.joints2d, predictions.keypoints2d)]
+    return Scores(
+        1000 * metrics.joint_errors(predictions.joints3d, truth.joints3d),
+        1000 * metrics.aligned_errors(predictions.joints3d, truth.joints3d),
+        1000 * _vertex_errors(predictions, truth, body), *hits, truth.seen)
+
+
+def _vertex_errors(predictions: Predictions, truth: Truth, body: BodyModel) -> np.ndarray:
+    errors = []
+    for first in range(0, len(truth.betas), _VERTEX_CHUNK):
+        part = slice(first, first + _VERTEX_CHUNK)
+        meshes = [body.skin(one.rotmats[part], one.betas[part], one.transl[part])
+                  for one in (predictions, truth)]
+        relative = [vertices - joints[:, :1] for vertices, joints in meshes]
+        errors.append(np.linalg.norm(relative[0] - relative[1], axis=-1).mean(axis=1))
+    return np.concatenate(errors)
+
+
+def score_mean_pose(
+        mean: MeanPose, truth: Truth, transforms: Sequence[CropTransform]) -> Scores:
+    """Score the answer that ignores the picture."""
+    count = len(truth.joints3d)
+    camera, own = (np.tile(points, (count, 1, 1)) for points in (mean.camera, mean.own))
+    hits = metrics.pck_hits(
+        mean.pixels(transforms), truth.joints2d, metrics.torso_size(truth.joints2d), THRESHOLDS,
+        truth.inside)
+    return Scores(
+        1000 * metrics.joint_errors(camera, truth.joints3d),
+        1000 * metrics.aligned_errors(own, truth.joints3d), np.full(count, np.nan), hits, hits,
+        truth.seen)
+
+
+def summary(scores: Scores) -> dict[str, Any]:
+    """
+    Numbers of a report.
+
+    pck: percent at 0.2 of the torso, joints inside the crop; `limbs` are the 12 limb joints, `all`
+    all 24, `limbs_seen` those that nothing hides, `keypoints_*` the network's own keypoints.
+    """
+    seen = np.where(scores.seen, scores.hits[MAIN], np.nan)[:, LIMB_JOINTS]
+    return {
+        'samples': len(scores.errors),
+        'mpjpe_mm': float(scores.errors.mean()),
+        'pa_mpjpe_mm': float(scores.aligned.mean()),
+        'mpvpe_mm': float(scores.vertices.mean()),
+        'pck': {
+            'limbs': percent(scores.hits[MAIN][:, LIMB_JOINTS]),
+            'all': percent(scores.hits[MAIN]),
+            'limbs_seen': percent(seen),
+            'keypoints_limbs': percent(scores.keypoint_hits[MAIN][:, LIMB_JOINTS]),
+            'keypoints_all': percent(scores.keypoint_hits[MAIN])},
+        'pck_curve': curve(scores.hits[..., LIMB_JOINTS])}
+
+
+def percent(hits: np.ndarray) -> float:
+    """Mean of all hits that count, in percent."""
+    return float(mean_percent(hits, axis=tuple(range(hits.ndim))))
+
+
+def curve(hits: np.ndarray) -> dict[str, list[float]]:
+    """PCK at each threshold for hits `(T, N, J)`."""
+    return {'thresholds': THRESHOLDS.tolist(),
+            'limbs': mean_percent(hits, axis=(1, 2)).tolist()}
+
+
+def per_joint(scores: Scores) -> dict[str, dict[str, float]]:
+    """MPJPE, PA-MPJPE and PCK@0.2 of each joint by name."""
+    hits = mean_percent(scores.hits[MAIN], axis=0)
+    return {
+        name: {'mpjpe_mm': float(scores.errors[:, j].mean()),
+               'pa_mpjpe_mm': float(scores.aligned[:, j].mean()), 'pck': float(hits[j])}
+        for j, name in enumerate(JOINT_NAMES)}
