@@ -156,6 +156,7 @@ class PersonTracker:
         self._tracks: list[_Track] = []
         self._named = 0
         self._stamp_s = -np.inf
+        self._interval_s = 0.0
         self.resets = 0
 
     def update(self, boxes: Sequence[PersonBox], stamp_s: float) -> list[PersonBox]:
@@ -171,6 +172,8 @@ class PersonTracker:
         if stamp_s < self._stamp_s:
             self._tracks.clear()
             self.resets += 1
+        elif np.isfinite(self._stamp_s):
+            self._interval_s += 0.3 * (stamp_s - self._stamp_s - self._interval_s)
         self._stamp_s = stamp_s
         detections = [box for box in boxes if _valid(box)]
         for track in self._tracks:
@@ -198,7 +201,9 @@ class PersonTracker:
 
     def _lives(self, track: _Track) -> bool:
         # Who has no name yet must be seen more often than who has one.
-        limit = self._settings.max_age_s if track.track_id else 0.5 * self._settings.coast_s
+        # But on a slow machine one missed image must not be the end.
+        unnamed_s = max(0.5 * self._settings.coast_s, 2.5 * self._interval_s)
+        limit = self._settings.max_age_s if track.track_id else unnamed_s
         return track.stamp_s - track.hit_stamp_s <= limit
 
     def _drop_doubles(self) -> None:

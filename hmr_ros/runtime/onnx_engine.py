@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import hashlib
 from pathlib import Path
 from typing import Any, Mapping
@@ -58,16 +59,20 @@ def _session(content: bytes, path: Path, threads: int) -> Any:
             f'{onnxruntime.__version__} can load: {error}') from error
 
 
-def _specs(arguments: Any, path: Path) -> tuple[TensorSpec, ...]:
-    found = []
-    for argument in arguments:
-        shape = tuple(size if isinstance(size, int) else -1 for size in argument.shape)
-        if -1 in shape[1:]:
+def _specs(arguments: Any) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            argument.name, tuple(s if isinstance(s, int) else -1 for s in argument.shape),
+            _DTYPES.get(argument.type, argument.type))
+        for argument in arguments)
+
+
+def _check_inputs(inputs: tuple[TensorSpec, ...], path: Path) -> None:
+    for spec in inputs:
+        if -1 in spec.shape[1:]:
             raise EngineError(
-                f'tensor {argument.name!r} of {path} has shape {argument.shape}; only the first '
+                f'input {spec.name!r} of {path} has shape {list(spec.shape)}; only the first '
                 'axis, the batch, may be free. Export it again with `hmr export`')
-        found.append(TensorSpec(argument.name, shape, _DTYPES.get(argument.type, argument.type)))
-    return tuple(found)
 
 
 def _compare(kind: str, found: tuple[TensorSpec, ...], listed: tuple[TensorSpec, ...],
@@ -101,14 +106,19 @@ class OnnxEngine:
         self.name = entry.name if entry else path.stem
         self._path = path
         self._session = _session(content, path, threads)
-        self.inputs = _specs(self._session.get_inputs(), path)
-        self.outputs = _specs(self._session.get_outputs(), path)
+        self.inputs = _specs(self._session.get_inputs())
+        self.outputs = _specs(self._session.get_outputs())
+        _check_inputs(self.inputs, path)
+        results = self.run({
+            spec.name: np.zeros([1 if size == -1 else size for size in spec.shape], spec.dtype)
+            for spec in self.inputs})
+        # Exporters do not always know the sizes of outputs; the first result does.
+        self.outputs = tuple(
+            replace(spec, shape=(*spec.shape[:1], *results[spec.name].shape[1:]))
+            for spec in self.outputs)
         if entry is not None:
             _compare('inputs', self.inputs, specs(entry.inputs), path)
             _compare('outputs', self.outputs, specs(entry.outputs), path)
-        self.run({
-            spec.name: np.zeros([1 if size == -1 else size for size in spec.shape], spec.dtype)
-            for spec in self.inputs})
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch; see `hmr_ros.runtime.engine.Engine.run`."""

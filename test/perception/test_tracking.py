@@ -107,6 +107,13 @@ def test_whatever_comes_the_tracker_lives_and_stays_bounded(frames):
         ids |= {person.track_id for person in found}
 
 
+def test_slow_machine_still_names_people():
+    tracker = PersonTracker()
+    for i in range(8):
+        found = tracker.update([] if i in (1, 5) else [box(200 + 4 * i)], i / 1.8)
+    assert found and found[0].track_id == 'p1'
+
+
 def test_works_without_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, 'scipy.optimize', None)
     found = walk(PersonTracker(), 10)

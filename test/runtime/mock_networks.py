@@ -8,7 +8,7 @@ IMAGE = (-1, 3, 8, 8)
 OUTPUTS = {'uvd': (-1, 96, 3), 'cam': (-1, 3)}
 
 
-def write_mock(path, dtype=np.float32, free_axis=False):
+def write_mock(path, dtype=np.float32, free_axis=False, unknown_outputs=False):
     """Write a network whose outputs are linear maps of the mean colour of the image."""
     onnx = pytest.importorskip('onnx', reason='writing mock networks needs the onnx package')
     helper, rng = onnx.helper, np.random.default_rng(0)
@@ -27,7 +27,8 @@ def write_mock(path, dtype=np.float32, free_axis=False):
     graph = helper.make_graph(
         nodes, 'mock',
         [helper.make_tensor_value_info('image', 1, ['N', 3, size, size])],
-        [helper.make_tensor_value_info(name, 1, ['N', *shape[1:]])
+        [helper.make_tensor_value_info(
+            name, 1, ['N', *(f'{name}_{s}' if unknown_outputs else s for s in shape[1:])])
          for name, shape in OUTPUTS.items()], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
     onnx.save(model, str(path))

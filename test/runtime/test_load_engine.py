@@ -99,3 +99,9 @@ def test_only_the_batch_may_be_free(tmp_path):
 def test_options_that_cannot_be_had(engines, options, hint):
     with pytest.raises(EngineError, match=hint):
         load_engine('mock', **options)
+
+
+def test_output_sizes_that_the_exporter_left_open_are_measured(tmp_path):
+    engine = load_engine(str(write_mock(tmp_path / 'open.onnx', unknown_outputs=True)))
+    assert {spec.name: spec.shape for spec in engine.outputs} == {
+        'uvd': (-1, 96, 3), 'cam': (-1, 3)}
