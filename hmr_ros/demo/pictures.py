@@ -88,8 +88,8 @@ def write_contact_sheet(video: Path, sheet: Path) -> None:
 
 def draw_body(body: BodyModel, path: Path) -> None:
     """Draw a body at rest from the front and from its left side into `path` (.png)."""
-    height, width = 720, 560
-    camera = Camera(1400.0, 1400.0, width / 2, height / 2, width, height)
+    height, width = 720, 640
+    camera = Camera(1350.0, 1350.0, width / 2, height / 2, width, height)
     renderer = OverlayRenderer(body.faces, OverlayStyle(opacity=1.0, skeleton=0, label=0))
     upright = np.float32([[1, 0, 0], [0, -1, 0], [0, 0, -1]])
     side = np.float32([[0, 0, 1], [0, 1, 0], [-1, 0, 0]])

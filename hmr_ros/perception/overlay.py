@@ -216,8 +216,11 @@ def _blend(
         opacity: float) -> None:
     size = (region.shape[1], region.shape[0])
     method = cv2.INTER_AREA if shade.shape[0] > size[1] else cv2.INTER_LINEAR
+    # A softened rim, sharpened again after scaling, is smooth where the buffer was enlarged.
+    cover = cv2.resize(cv2.GaussianBlur(mask, (3, 3), 0.8), size, interpolation=method)[..., None]
+    steep = 1.5 * max(size[1] / shade.shape[0], 1.0)
+    cover = opacity * np.clip((cover - 0.5) * steep + 0.5, 0, 1)
     shade = cv2.resize(shade, size, interpolation=method)[..., None]
-    cover = opacity * cv2.resize(mask, size, interpolation=method)[..., None]
     region[:] = np.round(region * (1 - cover) + shade * np.float32(color) * cover)
 
 
