@@ -276,6 +276,26 @@ def export(
     console.print(f'wrote {folder / entry.file}, sha256 {entry.sha256}')
 
 
+@app.command()
+def evaluate(
+        network: Network,
+        engine: Annotated[str, typer.Option(help='Name in the manifest, or ONNX file.')] =
+        'keypoint_guided',
+        samples: Annotated[int, typer.Option(help='Held-out synthetic people.', min=1)] = 2000,
+        real: Annotated[Optional[Path], typer.Option(
+            help="Folder of the labelled real pictures, Debian's opencv-doc.")] = None,
+        out: Annotated[Optional[Path], typer.Option(
+            help='Folder for plots and pictures.')] = None,
+        json_file: JsonFile = None) -> None:
+    """Measure an engine on held-out synthetic people, and on real ones."""
+    _only_keypoint_guided(network)
+    evaluation = _require('hmr_ros.evaluation.keypoint_guided')
+    report = evaluation.run_evaluation(engine, samples, real, out, console=console)
+    if json_file is not None:
+        from hmr_ros.demo.report import write_json
+        write_json(report, json_file)
+
+
 def _only_keypoint_guided(network: str) -> None:
     if network != 'keypoint_guided':
         raise CommandError(f'no network {network!r} in this version; there is keypoint_guided')
