@@ -30,7 +30,8 @@ def hmr(*arguments, **environment):
 
 def test_every_command_shows_its_help():
     listed = [(), ('demo',), ('info',), ('engines',), ('train',), ('export',), ('evaluate',),
-              ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'), ('benchmark', 'pipeline'),
+              ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),
+              ('benchmark', 'pipeline'),
               ('body',), ('body', 'build'), ('body', 'show')]
     for words in listed:
         result = run(*words, '--help')
