@@ -59,9 +59,13 @@ class Stamps:
         self._path = path
         self._known = json.loads(path.read_text()) if path.exists() else {}
 
+    def holds(self, step: str, fingerprint: str) -> bool:
+        """Tell whether `step` succeeded before with this fingerprint."""
+        return self._known.get(step) == fingerprint
+
     def run(self, step: str, fingerprint: str, title: str, action: Callable[[], None]) -> None:
         """Run `action` unless it succeeded before with this fingerprint."""
-        if self._known.get(step) == fingerprint:
+        if self.holds(step, fingerprint):
             return
         print(f'[setup] {title} ...', flush=True)
         start = time.monotonic()
@@ -85,7 +89,8 @@ def run_quietly(command: list[str], log: Path, remedy: str) -> None:
         result = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, check=False)
     if result.returncode:
         tail = '\n'.join(log.read_text(errors='replace').splitlines()[-25:])
-        raise SetupError(f'{" ".join(command[:4])} ... failed:\n{tail}\n{remedy} (whole log: {log})')
+        raise SetupError(
+            f'{" ".join(command[:4])} ... failed:\n{tail}\n{remedy} (whole log: {log})')
 
 
 def make_environment(venv: Path) -> None:
@@ -169,17 +174,24 @@ def package_fingerprint(venv: Path) -> str:
     return fingerprint_of(files, str(SOURCE), str(venv), *linked)
 
 
+def wheels_step(purpose: str) -> tuple[str, str]:
+    """Return name and fingerprint of installing what `purpose` needs."""
+    files = [SOURCE / 'requirements' / f'{name}.txt' for name in REQUIREMENTS[purpose]]
+    return f'wheels for {purpose}', fingerprint_of(files)
+
+
 def set_up(purpose: str, venv: Path) -> None:
     """Bring the environment up to date for `purpose`, 'demo' or 'test'."""
     if not (venv / 'bin/python').exists():
         print(f'[setup] virtual environment {venv.name}', flush=True)
         make_environment(venv)
     stamps = Stamps(venv / 'setup_stamps.json')
-    lists = REQUIREMENTS[purpose]
-    files = [SOURCE / 'requirements' / f'{name}.txt' for name in lists]
-    wheels = fingerprint_of(files)
-    stamps.run(f'wheels for {purpose}', wheels, f'wheels for {purpose} ({", ".join(lists)})',
-               lambda: install_wheels(venv, lists))
+    # What serves the tests serves the demo too.
+    served = [other for other in ('test', purpose) if stamps.holds(*wheels_step(other))]
+    if not served:
+        lists = REQUIREMENTS[purpose]
+        stamps.run(*wheels_step(purpose), f'wheels for {purpose} ({", ".join(lists)})',
+                   lambda: install_wheels(venv, lists))
     ros = fingerprint_of([SOURCE / 'requirements/ros.txt', Path(__file__).resolve()])
     stamps.run('ROS prefix', ros, 'ROS prefix',
                lambda: (correct_includes(venv), write_startup(venv)))

@@ -86,7 +86,8 @@ class ManagedNode(LifecycleNode):
         self._give_up = self.create_guard_condition(self._on_give_up)
         self._status = self.create_publisher(DiagnosticArray, '/diagnostics', result_qos())
         # Steady time: diagnostics go on when a simulation pauses.
-        self.create_timer(1.0, self.publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(
+            1.0, self.publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # Hooks -----------------------------------------------------------------------------------
 

@@ -175,7 +175,8 @@ class MeshRecoveryNode(ManagedNode):
     def _warn_of_distortion(self) -> None:
         if any(self._camera_info.d) and not self.parameters['image_is_rectified']:
             self.get_logger().warning(
-                f'{self.resolve_topic_name("camera_info")} has distortion, which is not modelled: run image_proc rectify, remap '
+                f'{self.resolve_topic_name("camera_info")} has distortion, '
+                'which is not modelled: run image_proc rectify, remap '
                 'image to image_rect and set image_is_rectified', once=True)
 
     def _message(

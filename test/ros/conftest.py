@@ -104,7 +104,7 @@ class Graph:
             self.until(publisher.get_subscription_count, f'a subscriber of {topic}')
         self._publishers[topic].publish(message)
 
-    def until(self, condition, what, timeout_s=10.0):
+    def until(self, condition, what, timeout_s=40.0):
         """Turn the executor until `condition` holds; returns its value."""
         deadline = time.monotonic() + timeout_s
         while not (value := condition()):

@@ -47,7 +47,7 @@ print(json.dumps({'people': people, 'markers': markers, 'common': common}))
 
 def test_another_process_gets_people_and_markers_with_the_images_stamps(
         graph, recovery, tmp_path):
-    markers = graph.make(MeshMarkersNode, {'max_rate_hz': 1000.0})
+    markers = graph.make(MeshMarkersNode, {'max_rate_hz': 10.0})
     reader = subprocess.Popen(
         [sys.executable, '-c', READER, graph.namespace], cwd=tmp_path, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -55,12 +55,12 @@ def test_another_process_gets_people_and_markers_with_the_images_stamps(
         graph.until(lambda: recovery._publisher.get_subscription_count() == 3
                     and markers._markers.get_subscription_count() == 1, 'the other process')
         sent = set()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while reader.poll() is None and time.monotonic() < deadline:
             header = graph.send_frame()
             sent.add(f'{header.stamp.sec}.{header.stamp.nanosec:09d} {header.frame_id}')
             graph.next_on('smpl')
-        output, errors = reader.communicate(timeout=10)
+        output, errors = reader.communicate(timeout=40)
     finally:
         reader.kill()
     assert reader.returncode == 0, errors

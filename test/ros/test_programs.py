@@ -38,7 +38,7 @@ def test_the_package_is_found_and_whole():
 ])
 def test_a_wrong_parameter_ends_the_process_with_one_line(tmp_path, arguments, words):
     result = subprocess.run(
-        [program('mesh_recovery'), '--ros-args', *arguments], cwd=tmp_path, timeout=30,
+        [program('mesh_recovery'), '--ros-args', *arguments], cwd=tmp_path, timeout=90,
         capture_output=True, text=True)
     assert result.returncode == 1
     lines = result.stderr.splitlines()
@@ -61,7 +61,7 @@ def test_a_composed_pipeline_runs_from_any_folder_and_says_goodbye(graph, tmp_pa
         process.send_signal(signal.SIGINT)
         graph.until(lambda: graph.received['person_boxes']
                     and graph.received['person_boxes'][-1].image_width == 0, 'the goodbye')
-        output, _ = process.communicate(timeout=15)
+        output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0, output
