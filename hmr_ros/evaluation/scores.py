@@ -46,15 +46,18 @@ class Scores:
                                    axis=axes.get(f.name, 0)) for f in fields(cls)})
 
 
-def score(predictions: Predictions, truth: Truth, body: BodyModel) -> Scores:
-    """Compare predictions with the truth."""
+def score(predictions: Predictions, truth: Truth, body: BodyModel | None) -> Scores:
+    """Compare predictions with the truth; without a `body` the meshes are left out."""
     torso = metrics.torso_size(truth.joints2d)
     hits = [metrics.pck_hits(points, truth.joints2d, torso, THRESHOLDS, truth.inside)
             for points in (predictions.joints2d, predictions.keypoints2d)]
+    vertices = np.full(len(truth.betas), np.nan)
+    if body is not None:
+        vertices = 1000 * _vertex_errors(predictions, truth, body)
     return Scores(
         1000 * metrics.joint_errors(predictions.joints3d, truth.joints3d),
-        1000 * metrics.aligned_errors(predictions.joints3d, truth.joints3d),
-        1000 * _vertex_errors(predictions, truth, body), *hits, truth.seen)
+        1000 * metrics.aligned_errors(predictions.joints3d, truth.joints3d), vertices, *hits,
+        truth.seen)
 
 
 def _vertex_errors(predictions: Predictions, truth: Truth, body: BodyModel) -> np.ndarray:
@@ -94,7 +97,8 @@ def summary(scores: Scores) -> dict[str, Any]:
         'samples': len(scores.errors),
         'mpjpe_mm': float(scores.errors.mean()),
         'pa_mpjpe_mm': float(scores.aligned.mean()),
-        'mpvpe_mm': float(scores.vertices.mean()),
+        **({} if np.isnan(scores.vertices).any() else {
+            'mpvpe_mm': float(scores.vertices.mean())}),
         'pck': {
             'limbs': percent(scores.hits[MAIN][:, LIMB_JOINTS]),
             'all': percent(scores.hits[MAIN]),
