@@ -240,6 +240,21 @@ def show(
 
 
 @app.command()
+def render(
+        path: Annotated[Path, typer.Argument(help='File to write (.npz).')],
+        people: Annotated[int, typer.Option(help='How many people.', min=1)] = 4096,
+        seed: Annotated[int, typer.Option(help='Another seed gives other people.')] = 1,
+        size: Annotated[int, typer.Option(help='Pixels of the larger side.', min=64)] = 320
+        ) -> None:
+    """Render synthetic people for training into a store."""
+    synthetic = _require('hmr_ros.training.synthetic')
+    from hmr_ros.body import load_body
+    with console.status(f'rendering {people} people'):
+        synthetic.render_cutouts(load_body(), people, seed, size).save(path)
+    console.print(f'wrote {path}  {path.stat().st_size / 1e6:.0f} MB')
+
+
+@app.command()
 def train(
         network: Network,
         config: Annotated[Path, typer.Argument(help='YAML file of one stage.')],

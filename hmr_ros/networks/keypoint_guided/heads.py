@@ -29,7 +29,7 @@ class ScaleNorm(nn.Module):
 
 
 class KeypointTokens(nn.Module):
-    """Feature map `(N, C, 8, 8)` to keypoint tokens `(N, K, 256)`."""
+    """Feature map `(N, C, 8, 8)` to keypoint maps, and those to tokens `(N, K, 256)`."""
 
     def __init__(self, channels: int, keypoints: int) -> None:
         super().__init__()
@@ -37,12 +37,16 @@ class KeypointTokens(nn.Module):
         self.norm = ScaleNorm(TOKEN_MAP * TOKEN_MAP)
         self.linear = nn.Linear(TOKEN_MAP * TOKEN_MAP, TOKEN_WIDTH, bias=False)
 
-    def forward(self, f: torch.Tensor) -> torch.Tensor:
-        """Compute the tokens; maps of smaller crops (early training) are stretched to 8x8."""
+    def maps(self, f: torch.Tensor) -> torch.Tensor:
+        """One map `(N, K, 8, 8)` per keypoint; those of smaller crops are stretched to 8x8."""
         maps = self.conv(f)
         if maps.shape[-1] != TOKEN_MAP:
             maps = functional.interpolate(
                 maps, size=(TOKEN_MAP, TOKEN_MAP), mode='bilinear', align_corners=False)
+        return maps
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Turn maps `(N, K, 8, 8)` into tokens."""
         return self.linear(self.norm(maps.flatten(2)))
 
 

@@ -48,7 +48,11 @@ class KeypointGuided(nn.Module):
 
     def decode(self, f: torch.Tensor) -> Prediction:
         """Map feature maps `(N, 960, 8, 8)` to a Prediction."""
-        tokens = self.attention(self.tokens(f))
+        return self.read_out(f, self.tokens.maps(f))
+
+    def read_out(self, f: torch.Tensor, maps: torch.Tensor) -> Prediction:
+        """Map f and its keypoint maps `(N, 96, 8, 8)` to a Prediction."""
+        tokens = self.attention(self.tokens(maps))
         uvd, sigma = self.heads(tokens)
         markers = tokens[:, MARKERS_FROM:].mean(1)
         pooled = torch.cat([f.float().mean((2, 3)), markers], 1)

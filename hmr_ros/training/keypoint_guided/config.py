@@ -16,7 +16,7 @@ class StageConfig:
     """
     One stage of training.
 
-    stores        files of rendered people (`hmr train render`)
+    stores        files of rendered people (`hmr render`)
     photos        folder of background photographs, or None
     size          crop side in pixels: 256, or 128 and 64 for cheap early stages
     batch, steps  samples a step and steps of the stage

@@ -46,11 +46,20 @@ def export_onnx(network: KeypointGuided, path: str | Path, weights: str = 'float
             opset_version=OPSET, dynamic_axes={name: {0: 'people'} for name in tensors})
     model = onnx.load(path)
     _share_equal_tensors(model.graph)
+    _declare_outputs(model.graph)
     if weights == 'float16':
         _store_float16(model.graph)
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return path
+
+
+def _declare_outputs(graph: onnx.GraphProto) -> None:
+    """Write the sizes that the tracer left open."""
+    for output in graph.output:
+        shape = output.type.tensor_type.shape
+        for dimension, size in zip(shape.dim[1:], OUTPUTS[output.name][1:]):
+            dimension.dim_value = size
 
 
 def _share_equal_tensors(graph: onnx.GraphProto) -> None:

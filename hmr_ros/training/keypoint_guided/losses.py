@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses of the first model: Laplace likelihood of keypoints, twist, shape, camera, heat-maps."""
+"""Losses of the first model: Laplace likelihood of keypoints, twist, shape, camera, maps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from torch.nn import functional
 
 from hmr_ros.networks.keypoint_guided.network import Prediction
 
-HEATMAP_SIZE = 32
-#: brings the mean squared error of heat-maps to the size of the other terms.
-HEATMAP_SCALE = 300.0
+#: sides of the decoder's heat-maps and spreads of the Gaussians, in cells.
+HEATMAP_SIZE, HEATMAP_SIGMA, TOKEN_SIGMA = 32, 1.5, 1.2
+#: how far one unit of d raises a keypoint map; small, so that it hardly changes the map's norm.
+DEPTH_OFFSET = 0.15
+#: bring the mean squared errors of heat-maps and token maps to the size of the other terms.
+HEATMAP_SCALE, TOKEN_SCALE = 300.0, 20.0
 #: keeps one sure but wrong keypoint from outweighing a whole batch; 2.6 pixels of 256.
 SMALLEST_SIGMA = 0.01
 WEIGHTS = {'keypoints': 1.0, 'twist': 0.3, 'shape': 0.02, 'camera': 1.0}
@@ -29,32 +32,46 @@ def keypoint_likelihood(
     return (loss * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def heatmap_targets(uvd: torch.Tensor, size: int) -> torch.Tensor:
-    """Gaussians `(N, K, size, size)` of 1.5 pixels around the keypoints' u and v."""
+def heatmap_targets(uvd: torch.Tensor, size: int, sigma: float) -> torch.Tensor:
+    """Gaussians `(N, K, size, size)` of `sigma` cells around the keypoints' u and v."""
     grid = torch.arange(size, device=uvd.device, dtype=torch.float32)
     centre = (uvd[..., :2] + 0.5) * size - 0.5
-    x, y = (torch.exp(-((grid - centre[..., i, None]) / 1.5) ** 2 / 2) for i in (0, 1))
+    x, y = (torch.exp(-((grid - centre[..., i, None]) / sigma) ** 2 / 2) for i in (0, 1))
     return y[..., :, None] * x[..., None, :]
 
 
-def loss_terms(
-        prediction: Prediction, heatmaps: torch.Tensor | None,
-        batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def token_map_targets(uvd: torch.Tensor, size: int) -> torch.Tensor:
     """
-    Return every weighted term by name; `heatmaps` (N, 29, H, H) or None.
+    What keypoint maps `(N, K, size, size)` should look like before ScaleNorm.
 
-    Heat-maps of joints that nothing shows count a third: where they are is a guess.
+    A Gaussian without its mean, whose centroid is (u, v), raised by DEPTH_OFFSET * d: position and
+    depth are then linear functions of the map, which is all that the heads can read.
     """
+    gaussian = heatmap_targets(uvd, size, TOKEN_SIGMA)
+    raised = DEPTH_OFFSET * uvd[..., 2, None, None]
+    return gaussian - gaussian.mean((2, 3), keepdim=True) + raised
+
+
+def map_error(
+        maps: torch.Tensor, targets: torch.Tensor,
+        batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """
+    Mean squared error of maps `(N, K, H, H)` of the first K keypoints.
+
+    Keypoints that nothing shows count a third: where they are is a guess.
+    """
+    keypoints = maps.shape[1]
+    trust = batch['uvd_weight'][:, :keypoints, 0] * (1 + 2 * batch['visible'][:, :keypoints]) / 3
+    return (((maps - targets) ** 2).mean((2, 3)) * trust).mean()
+
+
+def loss_terms(
+        prediction: Prediction, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weighted terms of what the engine puts out, by name."""
     terms = {
         'keypoints': keypoint_likelihood(
             prediction.uvd, prediction.sigma, batch['uvd'], batch['uvd_weight']),
         'twist': functional.mse_loss(prediction.phi, batch['phi']),
         'shape': functional.mse_loss(prediction.betas, batch['betas']),
         'camera': (prediction.cam[:, 0] / batch['camera_scale'] - 1).abs().mean()}
-    terms = {name: WEIGHTS[name] * value for name, value in terms.items()}
-    if heatmaps is not None:
-        joints = heatmaps.shape[1]
-        error = (heatmaps - heatmap_targets(batch['uvd'][:, :joints], heatmaps.shape[-1])) ** 2
-        trust = (1 + 2 * batch['visible'][:, :joints]) / 3
-        terms['heatmaps'] = HEATMAP_SCALE * (error.mean((2, 3)) * trust).mean()
-    return terms
+    return {name: WEIGHTS[name] * value for name, value in terms.items()}

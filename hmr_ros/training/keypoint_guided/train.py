@@ -28,7 +28,8 @@ def train(
     module = KeypointGuidedModule(config)
     if config.start_from:
         load_weights(module, config.start_from)
-    average = EMAWeightAveraging(decay=0.998, update_starting_at_step=200)
+    average = EMAWeightAveraging(
+        decay=0.998, update_starting_at_step=min(200, config.steps // 2))
     trainer = lightning.Trainer(
         max_steps=config.steps, default_root_dir=out, gradient_clip_val=5.0,
         logger=CSVLogger(out, name='curves', flush_logs_every_n_steps=50),
