@@ -116,7 +116,7 @@ def _run_with_progress(session: Any, options: Any) -> Any:
 
 def _show_session(summary: dict[str, Any]) -> None:
     keys = ('frames_in', 'frames_processed', 'frames_dropped', 'people_mean', 'tracks', 'fps',
-            'cpu', 'memory_mb')
+            'cpu', 'memory_mb', 'memory_growth_mb')
     rows = [[key, summary[key]] for key in keys]
     rows += [[f'engine {key}', str(value)[:16]] for key, value in summary['engine'].items()]
     _table('Session', ['', 'value'], rows)
@@ -192,7 +192,8 @@ def benchmark_engines(
 @benchmark.command()
 def pipeline(
         source: Annotated[Optional[str], typer.Argument(help='As for demo.')] = None,
-        duration: Annotated[float, typer.Option(help='Seconds to run.', min=0.5)] = 30.0,
+        duration: Annotated[float, typer.Option(
+            help='Seconds to run; a shorter clip starts again.', min=0.5)] = 30.0,
         json_file: JsonFile = None) -> None:
     """Run the pipeline without recording and report speed, drops, cores and memory."""
     session = _require('hmr_ros.nodes.session')
@@ -200,11 +201,13 @@ def pipeline(
     from hmr_ros.demo.report import session_report
     source = source or str(default_clip(console.print))
     result = session_report(
-        _run_with_progress(session, session.SessionOptions(source, duration)), source)
+        _run_with_progress(session, session.SessionOptions(
+            source, duration, parameters={'video_source': {'loop': True}})), source)
     row = {
         'source': Path(source).name, 'people': result['people_mean'], 'fps': result['fps'],
         'latency_ms': result['latency_ms']['end_to_end'], 'dropped': result['frames_dropped'],
-        'cpu': result['cpu'], 'memory_mb': result['memory_mb']}
+        'cpu': result['cpu'], 'memory_mb': result['memory_mb'],
+        'memory_growth_mb': result['memory_growth_mb']}
     _show_session(result)
     _report({'rows': [row]}, json_file)
 

@@ -97,5 +97,6 @@ def session_report(result: Any, source: str) -> dict[str, Any]:
         'body_model': result.facts.get('body_model', ''),
         'camera': result.facts.get('camera', 'calibrated'),
         'cpu': result.cpu, 'memory_mb': result.memory_mb,
+        'memory_growth_mb': result.memory_growth_mb,
         'pictures_not_recorded': result.counts.skipped, 'recording_errors': result.counts.errors,
         **context()}

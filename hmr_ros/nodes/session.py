@@ -20,13 +20,17 @@ from hmr_ros.demo.session import SessionWriter
 from hmr_ros.nodes.compat import init_without_signal_handlers
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import close_nodes, ManagedNode
-from hmr_ros.nodes.pipeline import make_nodes, NODES
+from hmr_ros.nodes.parameters import TABLES
+from hmr_ros.nodes.pipeline import make_nodes
 from hmr_ros.nodes.recorder import RecorderNode, SessionCounts
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.video import VideoReader
 
 VIDEO_NAME, RECORDING_NAME = 'overlay.mp4', 'session.mcap'
+_FLOW = next(spec.default for spec in TABLES['pipeline'] if spec.name == 'nodes')
 _MATCHING_S, _DRAIN_S, _SPIN_S = 5.0, 1.5, 0.05
+# Share of a run after which buffers have their size, and growth of memory is a leak.
+_SETTLED = 0.2
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class SessionResult:
     facts            of the mesh recovery node: engine, backend, precision, engine_sha256, ...
     cpu              processor cores in use, on average
     memory_mb        peak resident memory of the process
+    memory_growth_mb resident memory at the end less that after the first fifth of the run
     """
 
     published: int
@@ -67,6 +72,15 @@ class SessionResult:
     facts: dict[str, str]
     cpu: float
     memory_mb: float
+    memory_growth_mb: float
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Processor cores in use on average, and growth of resident memory in MB after start-up."""
+
+    cores: float
+    memory_growth_mb: float
 
 
 @dataclass(frozen=True)
@@ -96,11 +110,11 @@ def run_session(options: SessionOptions, tell: Tell = lambda progress: None) -> 
     executor, nodes, recorder = SingleThreadedExecutor(), {}, None
     try:
         recorder = RecorderNode(session, video)
-        nodes = make_nodes(NODES, _parameters(options))
+        nodes = make_nodes(_FLOW, _parameters(options))
         for node in [recorder, *nodes.values()]:
             executor.add_node(node)
-        elapsed_cpu = _play(options, nodes, recorder, executor, tell)
-        result = _result(nodes, recorder, elapsed_cpu, rate_hz)
+        usage = _play(options, nodes, recorder, executor, tell)
+        result = _result(nodes, recorder, usage, rate_hz)
     except NodeError as error:
         raise DemoError(str(error)) from error
     finally:
@@ -130,8 +144,8 @@ def _parameters(options: SessionOptions) -> dict[str, dict[str, Any]]:
 
 def _play(
         options: SessionOptions, nodes: Mapping[str, ManagedNode], recorder: RecorderNode,
-        executor: SingleThreadedExecutor, tell: Tell) -> float:
-    """Start everything, run, and let the last image through; returns the mean of used cores."""
+        executor: SingleThreadedExecutor, tell: Tell) -> Usage:
+    """Start everything, run, and let the last image through; returns what it used."""
     source = nodes['video_source']
     for name, node in nodes.items():
         if node is not source and not node.start():
@@ -140,20 +154,32 @@ def _play(
         raise DemoError(f'video_source: {source.diagnostics.blocked}')
     _wait_for_readers(source, recorder, executor)
     usage, begin = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+    settled_mb = None
     source.trigger_activate()
     try:
         while not source.finished and time.monotonic() - begin < options.duration_s:
             executor.spin_once(timeout_sec=_SPIN_S)
-            counted = recorder.counts.people
-            tell(SessionProgress(
-                time.monotonic() - begin, len(counted), next(reversed(counted.values()), 0)))
+            counted, elapsed_s = recorder.counts.people, time.monotonic() - begin
+            if settled_mb is None and elapsed_s > _SETTLED * options.duration_s:
+                settled_mb = _resident_mb()
+            tell(SessionProgress(elapsed_s, len(counted), next(reversed(counted.values()), 0)))
     except KeyboardInterrupt:
         pass
     used = _cpu_seconds(resource.getrusage(resource.RUSAGE_SELF)) - _cpu_seconds(usage)
-    cores = used / (time.monotonic() - begin)
+    resident_mb = _resident_mb()
+    result = Usage(used / (time.monotonic() - begin), resident_mb - (settled_mb or resident_mb))
     source.stop()
     _spin_for(executor, _DRAIN_S)
-    return cores
+    return result
+
+
+def _resident_mb() -> float:
+    """Resident memory of this process in MB; 0 where the system does not tell."""
+    try:
+        pages = int(Path('/proc/self/statm').read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * resource.getpagesize() / 1e6
 
 
 def _wait_for_readers(
@@ -181,7 +207,7 @@ def _cpu_seconds(usage: resource.struct_rusage) -> float:
 
 
 def _result(
-        nodes: Mapping[str, ManagedNode], recorder: RecorderNode, cores: float,
+        nodes: Mapping[str, ManagedNode], recorder: RecorderNode, usage: Usage,
         rate_hz: float) -> SessionResult:
     stages = {}
     for name, node in nodes.items():
@@ -198,5 +224,6 @@ def _result(
     return SessionResult(
         published=counters['frames_processed'], late=counters['frames_dropped'], seconds=seconds,
         counts=recorder.counts, stages=stages, facts=dict(nodes['mesh_recovery'].diagnostics.facts),
-        cpu=cores,
-        memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        cpu=usage.cores,
+        memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        memory_growth_mb=usage.memory_growth_mb)
