@@ -4,6 +4,7 @@ People with 3D bodies from a camera's topics, or from a video.
 
     ros2 launch hmr_ros pipeline.launch.py image:=/camera/image_raw
     ros2 launch hmr_ros pipeline.launch.py source:=/path/to/video.mp4 composed:=true rviz:=true
+    ros2 launch hmr_ros pipeline.launch.py image:=/camera/image_raw detections:=/detections
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-FLOW = ('person_detector', 'mesh_recovery', 'mesh_markers')
+FLOW = ('mesh_recovery', 'mesh_markers')
 BOOL = ('true', 'false')
 # Name, default, meaning, choices. An empty default leaves it to the parameter files.
 ARGUMENTS = (
@@ -26,6 +27,8 @@ ARGUMENTS = (
      'a camera driver publishes the images', None),
     ('image', '', 'image topic; empty: image', None),
     ('camera_info', '', 'camera_info topic; empty: the one beside the image topic', None),
+    ('detections', '', 'topic of vision_msgs/Detection2DArray of a detector of your own, with the '
+     'stamps of its images; empty: person_detector looks for people', None),
     ('image_transport', '', 'how images arrive', ('', 'raw', 'compressed')),
     ('backend', '', 'what runs the network', ('', 'auto', 'onnxruntime', 'tensorrt')),
     ('smooth', 'false', 'temporal smoothing; has no node in this version', ('false',)),
@@ -48,7 +51,8 @@ def _remappings(value: dict[str, str]) -> list[tuple[str, str]]:
     image, info = value['image'], value['camera_info']
     if image and not info:
         info = _camera_info_beside(image)
-    return [(name, topic) for name, topic in (('image', image), ('camera_info', info)) if topic]
+    topics = (('image', image), ('camera_info', info), ('detections', value['detections']))
+    return [(name, topic) for name, topic in topics if topic]
 
 
 def _given(value: dict[str, str]) -> dict[str, str | bool]:
@@ -83,7 +87,8 @@ def _node(value: dict[str, str], executable: str, names: list[str]) -> Node:
 
 def _nodes(context: LaunchContext) -> list[Node]:
     value = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    names = [*FLOW, *(['video_source'] if value['source'] else [])]
+    detector = 'detection_bridge' if value['detections'] else 'person_detector'
+    names = [detector, *FLOW, *(['video_source'] if value['source'] else [])]
     if value['composed'] == 'true':
         nodes = [_node(value, 'pipeline', names)]
     else:

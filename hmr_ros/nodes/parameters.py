@@ -84,6 +84,14 @@ IMAGE = (
     P('image_transport', 'raw', 'how images arrive on the topic image',
       choices=('raw', 'compressed')),
 )
+TRACKING = (
+    P('tracking.max_age_s', 1.5, 'seconds after its last detection when a track ends', 0.05, 60.0),
+    P('tracking.coast_s', 0.6, 'seconds that boxes are published without a detection', 0.0, 60.0),
+    P('tracking.min_hits', 3, 'detections before a track is published', 1, 100),
+    P('tracking.min_overlap', 0.25, 'least intersection over union that continues a track',
+      0.01, 0.99),
+    P('tracking.max_tracks', 64, 'most tracks', 1, 10000),
+)
 
 TABLES: dict[str, tuple[ParameterSpec, ...]] = {
     'video_source': COMMON + (
@@ -105,17 +113,15 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         P('detector.min_hits', 2, 'fewest overlapping windows that count', 1, 50),
         P('detector.scan_frames', 6, 'frames after which every place has been searched', 1, 6),
         P('detector.max_people', 32, 'most people per frame', 1, 1000),
-        P('tracking.max_age_s', 1.5, 'seconds after its last detection when a track ends',
-          0.05, 60.0),
-        P('tracking.coast_s', 0.6, 'seconds that boxes are published without a detection',
-          0.0, 60.0),
-        P('tracking.min_hits', 3, 'detections before a track is published', 1, 100),
         P('tracking.birth_score', 0.9, 'mean score of detections before a track is published',
           0.0, 1.0),
-        P('tracking.min_overlap', 0.25, 'least intersection over union that continues a track',
-          0.01, 0.99),
-        P('tracking.max_tracks', 64, 'most tracks', 1, 10000),
-    ),
+    ) + TRACKING,
+    'detection_bridge': COMMON + (
+        P('person_class_ids', ['person', '0'], 'class ids of people, as the detector writes them',
+          dynamic=True),
+        P('min_score', 0.0, 'lowest score that counts', 0.0, 1.0, dynamic=True),
+        P('track', True, 'track people of a detector that gives no ids'),
+    ) + TRACKING,
     'mesh_recovery': COMMON + IMAGE + (
         P('engine', 'keypoint_guided', 'name in engines/manifest.yaml, or path of an engine file'),
         P('backend', 'auto', 'what runs the engine', choices=('auto', 'onnxruntime', 'tensorrt')),

@@ -10,6 +10,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from hmr_ros.nodes.detection_bridge import DetectionBridgeNode
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import close_nodes, ManagedNode, run_nodes
 from hmr_ros.nodes.mesh_markers import MeshMarkersNode
@@ -23,6 +24,7 @@ NODES: dict[str, Callable[..., ManagedNode]] = {
     'mesh_markers': MeshMarkersNode,
     'mesh_recovery': MeshRecoveryNode,
     'person_detector': PersonDetectorNode,
+    'detection_bridge': DetectionBridgeNode,
     'video_source': VideoSourceNode,
 }
 
