@@ -72,7 +72,8 @@ class RecorderNode(Node):
         self.counts = SessionCounts()
         self._session, self._video = session, video
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix='recorder')
-        self._waiting = 0
+        # Each is written by one thread only, so no lock is needed.
+        self._handed_over = self._done = 0
         self._last_mesh_ns = 0
         wanted = _TYPES if session is not None else ('smpl', 'mesh_markers')
         for topic in wanted:
@@ -90,7 +91,7 @@ class RecorderNode(Node):
         self._worker.shutdown(wait=True)
         for file in (self._session, self._video):
             if file is not None:
-                file.close()
+                self._guard(file.close)
 
     @staticmethod
     def _qos(topic: str) -> QoSProfile:
@@ -105,10 +106,10 @@ class RecorderNode(Node):
             if self._session is None or received_ns - self._last_mesh_ns < _MESH_PERIOD_NS:
                 return
             self._last_mesh_ns = received_ns
-        if topic in _PICTURES and self._waiting > _MOST_WAITING:
+        if topic in _PICTURES and self._handed_over - self._done > _MOST_WAITING:
             self.counts.skipped += 1
             return
-        self._waiting += 1
+        self._handed_over += 1
         handle = {'smpl': self._people, 'image': self._picture, 'overlay': self._picture}.get(
             topic, self._write)
         self._worker.submit(self._guard, handle, topic, data, received_ns)
@@ -121,7 +122,7 @@ class RecorderNode(Node):
                 self.counts.errors.append(str(error))
                 self.get_logger().error(f'recording: {error}')
         finally:
-            self._waiting -= 1
+            self._done += 1
 
     def _people(self, topic: str, data: bytes, received_ns: int) -> None:
         message = deserialize_message(data, SmplArray)
