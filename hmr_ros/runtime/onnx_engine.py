@@ -48,6 +48,8 @@ def _session(content: bytes, path: Path, threads: int) -> Any:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # Waiting threads must sleep: the rest of the pipeline shares these cores.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    # Batches change from frame to frame; planned memory would be kept for each size that was seen.
+    options.enable_mem_pattern = False
     options.log_severity_level = 3
     available = onnxruntime.get_available_providers()
     try:
@@ -87,6 +89,10 @@ def _describe(tensors: tuple[TensorSpec, ...]) -> str:
     return ', '.join(f'{spec.name} {spec.dtype}{list(spec.shape)}' for spec in tensors)
 
 
+#: people of the warm-up run: takes the memory of a crowd before the first image, not in between.
+WARM_UP_BATCH = 8
+
+
 class OnnxEngine:
     """A network run by onnxruntime; see `hmr_ros.runtime.engine.Engine`."""
 
@@ -110,7 +116,8 @@ class OnnxEngine:
         self.outputs = _specs(self._session.get_outputs())
         _check_inputs(self.inputs, path)
         results = self.run({
-            spec.name: np.zeros([1 if size == -1 else size for size in spec.shape], spec.dtype)
+            spec.name: np.zeros(
+                [WARM_UP_BATCH if size == -1 else size for size in spec.shape], spec.dtype)
             for spec in self.inputs})
         # Exporters do not always know the sizes of outputs; the first result does.
         self.outputs = tuple(
