@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain `pip install` without ROS; pyproject.toml holds the rest. A CMake build ignores this file."""
+"""Plain `pip install` without ROS; pyproject.toml holds the rest. CMake builds ignore this."""
 
 from pathlib import Path
 

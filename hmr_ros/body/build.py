@@ -80,7 +80,8 @@ def sample_adults(count: int, seed: int) -> dict[str, np.ndarray]:
     """
     Draw phenotypes of adults, each `(count,)` in [0, 1].
 
-    The source's height axis is broad: 0.40 +- 0.065 gives men of 1.76 m and women of 1.63 m, +- 7 cm.
+    The source's height axis is broad: 0.40 +- 0.065 gives men of 1.76 m and women of 1.63 m, with a
+    spread of 7 cm.
     """
     rng = np.random.default_rng(seed)
 

@@ -22,7 +22,7 @@ class BodyModel:
 
     v_template  (V, 3)      vertices of the mean body at rest
     shapedirs   (V, 3, 10)  vertex offsets for each shape coefficient
-    posedirs    (207, V*3)  vertex offsets for R - I of joints 1..23, or None when the model has none
+    posedirs    (207, V*3)  vertex offsets for R - I of joints 1..23, None when there are none
     J_regressor (24, V)     joints of the shaped rest body
     weights     (V, 24)     skinning weights, rows sum to 1
     parents     (24,)       parent of each joint, -1 for the root

@@ -13,12 +13,12 @@ from hmr_ros.body.model import BodyModel
 from hmr_ros.demo.clip import cache_folder
 from hmr_ros.evaluation.prediction import Crops
 from hmr_ros.perception.camera import Camera
-from hmr_ros.perception.crops import CropTransform
+from hmr_ros.perception.crops import CropTransform, MARGIN
 from hmr_ros.training import synthetic
 from hmr_ros.training.synthetic import CutoutStore, Recipe, render_cutouts, SyntheticPeople
 from hmr_ros.training.synthetic.cameras import sample_views
 from hmr_ros.training.synthetic.cutouts import draw_betas, pose_crowd
-from hmr_ros.training.synthetic.labels import BOX_MARGIN, project
+from hmr_ros.training.synthetic.labels import project
 from hmr_ros.training.synthetic.motions import sample_poses
 
 #: training uses other seeds.
@@ -137,7 +137,7 @@ def mean_pose(body: BodyModel, count: int = 2000) -> MeanPose:
         views = (crowd.views.focal, crowd.views.centre)
         outline = project(crowd.vertices, *views)
         low, high = outline.min(axis=1), outline.max(axis=1)
-        side = BOX_MARGIN * (high - low).max(axis=1)
+        side = MARGIN * (high - low).max(axis=1)
         uv.append((project(joints, *views) - 0.5 * (low + high)[:, None]) / side[:, None, None])
     return MeanPose(*(
         np.concatenate(rows).mean(axis=0).astype(np.float32) for rows in (camera, own, uv)))

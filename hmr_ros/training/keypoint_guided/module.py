@@ -113,8 +113,8 @@ class KeypointGuidedModule(lightning.LightningModule):
             for (scale, decay), parameters in self._groups().items()]
         optimizer = torch.optim.AdamW(groups)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [group['lr'] for group in groups], total_steps=config.steps + 1, pct_start=0.08,
-            div_factor=20, final_div_factor=50)
+            optimizer, [group['lr'] for group in groups], total_steps=config.steps + 1,
+            pct_start=0.08, div_factor=20, final_div_factor=50)
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': schedule,
                                                          'interval': 'step'}}
 

@@ -6,11 +6,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from hmr_ros.perception.skeleton import PARENTS
 from hmr_ros.training.synthetic.generator import SyntheticPeople
 
-#: parent of each of the 29 joints.
-PARENTS_29 = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21, 15,
-              22, 23, 10, 11)
 _LEFT = {1, 4, 7, 10, 13, 16, 18, 20, 22, 25, 27}
 _MIDDLE = {0, 3, 6, 9, 12, 15, 24}
 
@@ -22,7 +20,7 @@ def draw_joints(image: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> N
     Left is green, right is red, the middle yellow; hidden joints are hollow.
     """
     points = [tuple(int(round(float(v))) for v in p) for p in joints]
-    for j, parent in enumerate(PARENTS_29):
+    for j, parent in enumerate(PARENTS):
         colour = (0, 220, 0) if j in _LEFT else (240, 220, 0) if j in _MIDDLE else (255, 40, 40)
         if parent >= 0:
             cv2.line(image, points[parent], points[j], colour, 1, cv2.LINE_AA)

@@ -305,7 +305,7 @@ def _render_chunk(
     rows = [_render_one(body, anatomy, crowd, i, rng, size) for i in range(count)]
     out = {name: [row[name] for row in rows] for name in rows[0]}
     known = {'rotmats': crowd.rotmats, 'betas': betas, 'transl': crowd.transl,
-             'joints3d': crowd.joints3d, 'phi': twist_labels(pose, rest)}
+             'joints3d': crowd.joints3d, 'phi': twist_labels(crowd.rotmats, rest)}
     return {**out, **{name: list(values[:count]) for name, values in known.items()}}
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hmr_ros.perception.crops import MARGIN
 from hmr_ros.training.synthetic import augment
 from hmr_ros.training.synthetic.backgrounds import background_pool
 from hmr_ros.training.synthetic.cutouts import CutoutStore
 from hmr_ros.training.synthetic.errors import SyntheticError
 from hmr_ros.training.synthetic.labels import (
-    BOX_MARGIN, flip_labels, keypoint_targets, project, turn_labels)
+    flip_labels, keypoint_targets, project, turn_labels)
 from hmr_ros.training.synthetic.layers import OTHER, TARGET, lay_cutout, lay_occluder
 
 
@@ -110,7 +111,7 @@ def _jittered(
         rng: np.random.Generator, recipe: Recipe, box: np.ndarray) -> np.ndarray:
     """Draw a detector's box `(4,)` for the true box: another scale, another centre, other sides."""
     middle, half = 0.5 * (box[:2] + box[2:]), 0.5 * (box[2:] - box[:2])
-    side = 2 * half.max() * BOX_MARGIN
+    side = 2 * half.max() * MARGIN
     scale = np.exp(np.clip(rng.normal(0, recipe.zoom), -0.3, 0.3))
     middle = middle + side * np.clip(rng.normal(0, recipe.shift, 2), -0.12, 0.12)
     return np.concatenate([middle - half * scale, middle + half * scale])
@@ -181,7 +182,7 @@ class SyntheticPeople:
             limits = _truncation(rng, box, trunk)
             box = _clip_hull(hull, limits)
         box = _jittered(rng, recipe, box)
-        side = BOX_MARGIN * (box[2:] - box[:2]).max()
+        side = MARGIN * (box[2:] - box[:2]).max()
         centre, scale = 0.5 * (box[:2] + box[2:]), self.size / side
         forward = np.concatenate(
             [linear * scale, (self.size / 2 - centre * scale)[:, None]], axis=1)

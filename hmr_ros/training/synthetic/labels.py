@@ -5,51 +5,25 @@ from __future__ import annotations
 
 import numpy as np
 
+from hmr_ros.body.markers import marker_swap
+from hmr_ros.perception.inverse_kinematics import twist_angles
+from hmr_ros.perception.keypoint_guided import DEPTH_SCALE_M
 from hmr_ros.training.synthetic.poses import SWAP_JOINTS
 
-DEPTH_SCALE_M = 2.2
-#: box side = 1.25 times the longer side of the person's box.
-BOX_MARGIN = 1.25
-#: the child whose bone a joint's swing follows, joints 1..23.
-IK_CHILD = np.array(
-    [4, 5, 6, 7, 8, 9, 10, 11, 12, 27, 28, 15, 16, 17, 24, 18, 19, 20, 21, 22, 23, 25, 26])
 SWAP_29 = np.concatenate([SWAP_JOINTS, [24, 26, 25, 28, 27]])
-_MARKER_PAIRS = (
-    (0, 64), (1, 2), (3, 6), (4, 5), (7, 8), (9, 10), (11, 12), (13, 14), (16, 17), (18, 19),
-    (20, 21), (22, 24), (25, 26), (28, 29), (30, 31), (32, 33), (34, 35), (36, 37), (38, 39),
-    (40, 41), (42, 43), (44, 45), (46, 47), (48, 49), (50, 51), (52, 53), (54, 55), (56, 57),
-    (58, 59), (62, 63), (65, 66))
-
-
-def _marker_swap() -> np.ndarray:
-    swap = np.arange(67)
-    for left, right in _MARKER_PAIRS:
-        swap[left], swap[right] = right, left
-    return swap
-
-
-SWAP_67 = _marker_swap()
+SWAP_67 = marker_swap()
 #: left-right partner of each of the 96 keypoints.
 SWAP_96 = np.concatenate([SWAP_29, 29 + SWAP_67])
 
 
-def twist_labels(pose: np.ndarray, rest: np.ndarray) -> np.ndarray:
+def twist_labels(rotmats: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """
-    Twist of joints 1..23 about the rest bone to their inverse-kinematics child.
+    Cosine and sine `(N, 23, 2)` of the twists of joints 1..23; see `twist_angles`.
 
-    pose (N, 24, 3) rotation vectors, rest (N, 29, 3) shaped rest joints and leaves. Returns
-    (N, 23, 2): cosine and sine of the angle of R_tw, where R = R_sw R_tw and R_sw is the
-    smallest rotation that takes the bone to its place.
+    rotmats (N, 24, 3, 3) parent-relative, rest (N, 29, 3) shaped rest joints and leaves.
     """
-    bone = rest[:, IK_CHILD] - rest[:, 1:24]
-    bone = bone / np.linalg.norm(bone, axis=-1, keepdims=True)
-    angle = np.linalg.norm(pose[:, 1:], axis=-1)
-    real = np.cos(0.5 * angle)
-    # sin(a/2)/a without the division by zero of small angles
-    along = 0.5 * np.sinc(0.5 * angle / np.pi) * np.einsum('njk,njk->nj', pose[:, 1:], bone)
-    norm = np.maximum(real ** 2 + along ** 2, 1e-12)
-    return np.stack(
-        [(real ** 2 - along ** 2) / norm, 2 * real * along / norm], axis=-1).astype(np.float32)
+    angles = twist_angles(rotmats, rest)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)
 
 
 def _mirror_rotations(rotmats: np.ndarray) -> np.ndarray:

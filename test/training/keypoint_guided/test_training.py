@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole, tiny training stage: render, train, interrupt nothing, export."""
+"""A whole, tiny training stage, and what it refuses."""
 
 from __future__ import annotations
 

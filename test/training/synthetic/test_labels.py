@@ -7,9 +7,10 @@ from capsule_body import capsule_body
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from hmr_ros.perception.skeleton import SWING_CHILDREN
 from hmr_ros.training.synthetic import CutoutStore
 from hmr_ros.training.synthetic.labels import (
-    IK_CHILD, SWAP_96, flip_labels, keypoint_targets, turn_labels, twist_labels)
+    SWAP_96, flip_labels, keypoint_targets, turn_labels, twist_labels)
 from hmr_ros.training.synthetic.motions import sample_poses
 
 NAMES = ('rotmats', 'joints3d', 'markers3d', 'rendered', 'phi', 'betas')
@@ -53,11 +54,12 @@ def test_twist_and_swing_make_up_the_rotation() -> None:
     body, pose = capsule_body(), sample_poses(np.random.default_rng(0), 20)
     betas = np.zeros((20, 10), np.float32)
     rest = np.concatenate([body.rest_joints(betas), body.rest_leaves(betas)], axis=1)
-    phi = twist_labels(pose, rest)
+    rotmats = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(20, 24, 3, 3)
+    phi = twist_labels(rotmats.astype(np.float32), rest)
     np.testing.assert_allclose(np.linalg.norm(phi, axis=-1), 1, atol=1e-5)
     for i in range(20):
         for j in range(1, 24):
-            bone = rest[i, IK_CHILD[j - 1]] - rest[i, j]
+            bone = rest[i, SWING_CHILDREN[j]] - rest[i, j]
             bone = bone / np.linalg.norm(bone)
             whole = Rotation.from_rotvec(pose[i, j])
             twist = Rotation.from_rotvec(bone * np.arctan2(phi[i, j - 1, 1], phi[i, j - 1, 0]))
