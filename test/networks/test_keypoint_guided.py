@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch', reason='networks need torch')
-from hmr_ros.networks.keypoint_guided import KeypointGuided, MGFENet  # noqa: E402
+from hmr_ros.networks.keypoint_guided import KeypointGuided, MGFENet, Variant  # noqa: E402
 from hmr_ros.networks.keypoint_guided.deploy import deployable  # noqa: E402
 from hmr_ros.networks.keypoint_guided.heads import FoldedTrunk, ScaleNorm, Trunk  # noqa: E402
 from hmr_ros.networks.keypoint_guided.mgfenet import CASCADE_CHANNELS, gate, pool  # noqa: E402
@@ -45,6 +45,22 @@ def test_parameter_counts(network: KeypointGuided) -> None:
     assert parameters(network.attention) == 426_753
     assert parameters(network.trunk) == 2_356_283
     assert parameters(network) == 11_981_316
+
+
+@pytest.mark.parametrize('variant, backbone_size, whole, features', [
+    (Variant('resnet34'), 21_284_672, 26_145, 768), (Variant('hrnet_w48'), 75_420_864, 89_079, 2304),
+    (Variant('resnet34', 29), 21_284_672, 24_201, 512)], ids=str)
+def test_other_variants_have_the_size_of_the_sheet(
+        variant: Variant, backbone_size: int, whole: int, features: int) -> None:
+    """Section 8; the sheet's totals, in thousands, include the flows."""
+    network = KeypointGuided(variant)
+    flows = 53_784 + 55_332
+    assert parameters(network.backbone) == backbone_size
+    assert round((parameters(network) + flows) / 1000) == whole
+    with torch.no_grad():
+        prediction = network.eval()(torch.zeros(1, 3, 256, 256))
+    assert prediction.uvd.shape == (1, variant.tokens, 3)
+    assert prediction.feature.shape == (1, features)
 
 
 def test_shapes_and_cascade(network: KeypointGuided) -> None:

@@ -2,6 +2,6 @@
 """keypoint_guided: MGFENet, 96 keypoints, twist, shape and camera (Chen and Wang)."""
 
 from hmr_ros.networks.keypoint_guided.mgfenet import MGFENet
-from hmr_ros.networks.keypoint_guided.network import KeypointGuided
+from hmr_ros.networks.keypoint_guided.network import KeypointGuided, Variant
 
-__all__ = ['KeypointGuided', 'MGFENet']
+__all__ = ['KeypointGuided', 'MGFENet', 'Variant']

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hmr_ros.networks.keypoint_guided.heads import FoldedTrunk
-from hmr_ros.networks.keypoint_guided.mgfenet import ConvNorm
+from hmr_ros.networks.keypoint_guided.mgfenet import ConvNorm, MGFENet
 from hmr_ros.networks.keypoint_guided.network import KeypointGuided
 from hmr_ros.networks.keypoint_guided.spectral_filter import MatmulSpectralFilter
 
@@ -27,7 +27,8 @@ def deployable(network: KeypointGuided) -> KeypointGuided:
         if isinstance(module, ConvNorm):
             module[0] = fuse_conv_bn_eval(module[0], module[1])
             module[1] = nn.Identity()
-    for block in network.backbone.blocks:
-        block.filter = MatmulSpectralFilter(block.filter)
+    if isinstance(network.backbone, MGFENet):
+        for block in network.backbone.blocks:
+            block.filter = MatmulSpectralFilter(block.filter)
     network.trunk = FoldedTrunk(network.trunk)
     return network

@@ -103,6 +103,8 @@ class Block(nn.Module):
 class MGFENet(nn.Module):
     """Normalised crop `(N, 3, 256, 256)` to the feature map f `(N, 960, 8, 8)`, f >= 0."""
 
+    channels = FEATURE_CHANNELS
+
     def __init__(self) -> None:
         super().__init__()
         self.stem = ConvNorm(3, 16, 3, 2, activation='hardswish')

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,17 +11,35 @@ from torch import nn
 
 from hmr_ros.networks.keypoint_guided.heads import (
     CoordinateHeads, GatedAttention, KeypointTokens, MARKERS_FROM, TOKEN_WIDTH, Trunk)
-from hmr_ros.networks.keypoint_guided.mgfenet import FEATURE_CHANNELS, MGFENet
+from hmr_ros.networks.keypoint_guided.hrnet import HRNetW48
+from hmr_ros.networks.keypoint_guided.mgfenet import MGFENet
+from hmr_ros.networks.keypoint_guided.resnet import ResNet34
 
 KEYPOINTS = 96
+#: the backbones of Table II, by name; each maps crops `(N, 3, 256, 256)` to f `(N, C, 8, 8)`.
+BACKBONES: dict[str, type[nn.Module]] = {
+    'mgfenet': MGFENet, 'resnet34': ResNet34, 'hrnet_w48': HRNetW48}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """
+    Which of the published networks.
+
+    backbone  a name of BACKBONES
+    tokens    96 keypoints, or the 29 joints and leaves only (ablation of Table V)
+    """
+
+    backbone: str = 'mgfenet'
+    tokens: int = KEYPOINTS
 
 
 class Prediction(NamedTuple):
     """
-    Engine tensors of the sheet, section 1.1, N crops.
+    Engine tensors of the sheet, section 1.1, N crops; K tokens, 96 but for the ablation.
 
-    uvd (N, 96, 3), sigma (N, 96, 3), phi (N, 23, 2), betas (N, 10), cam (N, 3),
-    feature (N, 1216).
+    uvd (N, K, 3), sigma (N, K, 3), phi (N, 23, 2), betas (N, 10), cam (N, 3),
+    feature (N, 1216) with the default backbone.
     """
 
     uvd: torch.Tensor
@@ -32,29 +51,33 @@ class Prediction(NamedTuple):
 
 
 class KeypointGuided(nn.Module):
-    """MGFENet with keypoint tokens, gated attention, coordinate heads and trunk."""
+    """Backbone with keypoint tokens, gated attention, coordinate heads and trunk."""
 
-    def __init__(self) -> None:
+    def __init__(self, variant: Variant = Variant()) -> None:
         super().__init__()
-        self.backbone = MGFENet()
-        self.tokens = KeypointTokens(FEATURE_CHANNELS, KEYPOINTS)
+        self.backbone = BACKBONES[variant.backbone]()
+        channels = self.backbone.channels
+        self.tokens = KeypointTokens(channels, variant.tokens)
         self.attention = GatedAttention()
         self.heads = CoordinateHeads()
-        self.trunk = Trunk(FEATURE_CHANNELS + TOKEN_WIDTH)
+        markers = variant.tokens > MARKERS_FROM
+        self.trunk = Trunk(channels + TOKEN_WIDTH if markers else channels)
 
     def forward(self, image: torch.Tensor) -> Prediction:
         """Map normalised crops `(N, 3, 256, 256)` to a Prediction."""
         return self.decode(self.backbone(image))
 
     def decode(self, f: torch.Tensor) -> Prediction:
-        """Map feature maps `(N, 960, 8, 8)` to a Prediction."""
+        """Map feature maps `(N, C, 8, 8)` to a Prediction."""
         return self.read_out(f, self.tokens.maps(f))
 
     def read_out(self, f: torch.Tensor, maps: torch.Tensor) -> Prediction:
-        """Map f and its keypoint maps `(N, 96, 8, 8)` to a Prediction."""
+        """Map f and its keypoint maps `(N, K, 8, 8)` to a Prediction."""
         tokens = self.attention(self.tokens(maps))
         uvd, sigma = self.heads(tokens)
-        markers = tokens[:, MARKERS_FROM:].mean(1)
-        pooled = torch.cat([f.float().mean((2, 3)), markers], 1)
+        pooled = f.float().mean((2, 3))
+        if tokens.shape[1] > MARKERS_FROM:
+            # Sheet 2.4: shape, camera and twist see the markers; the ablation has none.
+            pooled = torch.cat([pooled, tokens[:, MARKERS_FROM:].mean(1)], 1)
         betas, cam, phi = self.trunk(pooled)
         return Prediction(uvd, sigma, phi, betas, cam, pooled)
