@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes of networks: parameters and multiply-accumulates, beside the published numbers."""
+"""Sizes of networks, counted whole and as the paper counted, beside the published numbers."""
 
 from __future__ import annotations
 
@@ -7,41 +7,75 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-# Table II of the paper; how they were counted: sheet keypoint_guided, section 8.
-PAPER = {'keypoint_guided': {'gmacs': 0.8, 'parameters_m': 10.9, 'backbone_parameters_m': 4.66}}
+from hmr_ros.networks.keypoint_guided import KeypointGuided, Variant
+from hmr_ros.networks.keypoint_guided.spectral_filter import SpectralFilter
+
+IMAGE_SIZE = 256
+#: Table II (the last row is Table V) of the paper by variant; how it counted: sheet, section 8.
+PAPER: dict[Variant, dict[str, float]] = {
+    Variant(): {'gmacs': 0.8, 'parameters_m': 10.9, 'backbone_parameters_m': 4.66},
+    Variant('resnet34'): {'gmacs': 5.0, 'parameters_m': 26.0},
+    Variant('hrnet_w48'): {'gmacs': 23.4, 'parameters_m': 89.0},
+    Variant('resnet34', 29): {'gmacs': 4.9}}
+_COUNTED = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 
 
-def count_macs(network: nn.Module, image_size: int) -> int:
-    """Multiply-accumulates of convolutions and linear layers for one square RGB image."""
+def count_macs(network: nn.Module, image_size: int = IMAGE_SIZE) -> int:
+    """
+    Multiply-accumulates of convolutions and matrix products for one square RGB image.
+
+    Spectral filters are left out; see `filter_macs`.
+    """
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network.eval()(torch.zeros(1, 3, image_size, image_size))
+    return counter.get_total_flops() // 2
+
+
+def filter_macs(network: nn.Module) -> int:
+    """Multiply-accumulates of the spectral filters as an engine runs them (sheet 7.1)."""
+    return sum(
+        12 * module.size ** 2 * (module.size // 2 + 1) * module.complex_weight.shape[0]
+        for module in network.modules() if isinstance(module, SpectralFilter))
+
+
+def count_as_paper(network: nn.Module, image_size: int = IMAGE_SIZE) -> tuple[int, int]:
+    """
+    Count multiply-accumulates and parameters as the program `thop` does, which the paper used.
+
+    Convolutions, linear layers, and four operations per element of a batch norm; no filters,
+    attention products or parameters outside such layers. Pooling (0.1 %) is not counted here.
+    """
     total = 0
 
     def add(module: nn.Module, _: Any, output: torch.Tensor) -> None:
         nonlocal total
-        if isinstance(module, nn.Conv2d):
-            total += output[0].numel() * module.weight[0].numel()
-        else:
-            total += output[0].numel() * module.in_features
+        each = 4 if isinstance(module, nn.BatchNorm2d) else module.weight[0].numel()
+        total += output[0].numel() * each
 
-    hooks = [module.register_forward_hook(add) for module in network.modules()
-             if isinstance(module, (nn.Conv2d, nn.Linear))]
+    layers = [module for module in network.modules() if isinstance(module, _COUNTED)]
+    hooks = [layer.register_forward_hook(add) for layer in layers]
     try:
         with torch.no_grad():
             network.eval()(torch.zeros(1, 3, image_size, image_size))
     finally:
         for hook in hooks:
             hook.remove()
-    return total
+    return total, sum(p.numel() for layer in layers for p in layer.parameters(recurse=False))
 
 
-def describe(name: str) -> dict[str, Any]:
-    """Parameters, by module too, and GMAC of a network; KeyError for a name without one."""
-    from hmr_ros.networks.keypoint_guided import KeypointGuided
-    network = {'keypoint_guided': KeypointGuided}[name]()
-    by_module = {
-        child: sum(parameter.numel() for parameter in module.parameters())
-        for child, module in network.named_children()}
+def describe(variant: Variant = Variant()) -> dict[str, Any]:
+    """Parameters, by module too, and GMAC of a variant of keypoint_guided, in both countings."""
+    network = KeypointGuided(variant)
+    as_paper = count_as_paper(network)
     return {
-        'network': name, 'parameters': sum(p.numel() for p in network.parameters()),
-        'parameters_by_module': by_module, 'gmacs': count_macs(network, 256) / 1e9,
-        'paper': PAPER[name]}
+        'network': 'keypoint_guided', 'backbone': variant.backbone, 'tokens': variant.tokens,
+        'parameters': sum(p.numel() for p in network.parameters()),
+        'parameters_by_module': {
+            name: sum(p.numel() for p in module.parameters())
+            for name, module in network.named_children()},
+        'gmacs': count_macs(network) / 1e9, 'filter_gmacs': filter_macs(network) / 1e9,
+        'as_paper_counts': {'gmacs': as_paper[0] / 1e9, 'parameters_m': as_paper[1] / 1e6},
+        'paper': PAPER.get(variant, {})}

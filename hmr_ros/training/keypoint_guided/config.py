@@ -21,9 +21,16 @@ class StageConfig:
     size          crop side in pixels: 256, or 128 and 64 for cheap early stages
     batch, steps  samples a step and steps of the stage
     learning_rate peak of the one-cycle schedule
+    early_weight  of the keypoint maps read from the middle of the backbone
     frozen_blocks leading blocks of the backbone that are not trained (with the stem when > 0)
+    freeze_after  the step from which they are not
     start_from    weights of an earlier stage (.safetensors), or None
+    checkpoint_every steps between checkpoints to resume from
     seed          of the samples and of the initial weights
+    backbone      mgfenet, resnet34 or hrnet_w48
+    tokens        96, or 29 for the joints-only ablation
+    losses        own: Laplace likelihood and keypoint maps; sheet: the authors' objective
+    settled_after step from which `sheet` leaves out samples with a positive RLE
     recipe        augmentation values that differ from `Recipe`'s
     """
 
@@ -35,14 +42,26 @@ class StageConfig:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.01
     heatmap_weight: float = 1.0
+    early_weight: float = 0.0
     frozen_blocks: int = 0
+    freeze_after: int = 0
     start_from: str | None = None
+    checkpoint_every: int = 200
     seed: int = 1
+    backbone: str = 'mgfenet'
+    tokens: int = 96
+    losses: str = 'own'
+    settled_after: int = 1000
     recipe: dict[str, float] = field(default_factory=dict)
 
 
+#: what some keys may be.
+CHOICES = {'backbone': ('mgfenet', 'resnet34', 'hrnet_w48'), 'tokens': (96, 29),
+           'losses': ('own', 'sheet'), 'size': (64, 128, 256)}
+
+
 def read_config(path: str | Path) -> StageConfig:
-    """Read a StageConfig; raises TrainingError that names an unknown or missing key."""
+    """Read a StageConfig; raises TrainingError that names an unknown, missing or wrong key."""
     try:
         content = yaml.safe_load(Path(path).read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -52,4 +71,9 @@ def read_config(path: str | Path) -> StageConfig:
         raise TrainingError(
             f'training configuration {path} must name stores and may name '
             f'{", ".join(sorted(known - {"stores"}))}; it holds {content}')
+    for key, allowed in CHOICES.items():
+        if content.get(key, allowed[0]) not in allowed:
+            raise TrainingError(
+                f'{key} in training configuration {path} is {content[key]!r}; allowed: '
+                f'{", ".join(map(str, allowed))}')
     return StageConfig(**{**content, 'stores': tuple(content['stores'])})

@@ -17,16 +17,21 @@ from hmr_ros.networks.keypoint_guided import KeypointGuided
 from hmr_ros.networks.keypoint_guided.deploy import deployable
 from hmr_ros.networks.keypoint_guided.network import Prediction
 from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
-from hmr_ros.training.keypoint_guided.module import MEAN, STD
+from hmr_ros.training.errors import TrainingError
+from hmr_ros.training.keypoint_guided.weights import WeightsFacts
 
 OPSET = 18
 IMAGE_SIZE = 256
 #: smaller tensors stay float32: biases, gains, and the exact DFT matrices.
 STORED_AS_FLOAT16 = 512
 INPUTS = {'image': (-1, 3, IMAGE_SIZE, IMAGE_SIZE)}
-OUTPUTS = {
-    'uvd': (-1, 96, 3), 'sigma': (-1, 96, 3), 'phi': (-1, 23, 2), 'betas': (-1, 10),
-    'cam': (-1, 3), 'feature': (-1, 1216)}
+
+
+def output_shapes(network: KeypointGuided) -> dict[str, tuple[int, ...]]:
+    """Shapes of the engine's outputs, -1 for the people."""
+    tokens, features = network.tokens.conv.out_channels, network.trunk.fc1.in_features
+    return {'uvd': (-1, tokens, 3), 'sigma': (-1, tokens, 3), 'phi': (-1, 23, 2),
+            'betas': (-1, 10), 'cam': (-1, 3), 'feature': (-1, features)}
 
 
 def export_onnx(network: KeypointGuided, path: str | Path, weights: str = 'float16') -> Path:
@@ -35,8 +40,8 @@ def export_onnx(network: KeypointGuided, path: str | Path, weights: str = 'float
 
     The graph computes in float32 either way; the batch is dynamic.
     """
-    path = Path(path)
-    tensors = [*INPUTS, *OUTPUTS]
+    path, outputs = Path(path), output_shapes(network)
+    tensors = [*INPUTS, *outputs]
     with warnings.catch_warnings():
         # The tracer warns about Python comparisons of shapes, which are static here.
         warnings.simplefilter('ignore')
@@ -46,7 +51,7 @@ def export_onnx(network: KeypointGuided, path: str | Path, weights: str = 'float
             opset_version=OPSET, dynamic_axes={name: {0: 'people'} for name in tensors})
     model = onnx.load(path)
     _share_equal_tensors(model.graph)
-    _declare_outputs(model.graph)
+    _declare_outputs(model.graph, outputs)
     if weights == 'float16':
         _store_float16(model.graph)
     onnx.checker.check_model(model)
@@ -54,11 +59,11 @@ def export_onnx(network: KeypointGuided, path: str | Path, weights: str = 'float
     return path
 
 
-def _declare_outputs(graph: onnx.GraphProto) -> None:
+def _declare_outputs(graph: onnx.GraphProto, outputs: dict[str, tuple[int, ...]]) -> None:
     """Write the sizes that the tracer left open."""
     for output in graph.output:
         shape = output.type.tensor_type.shape
-        for dimension, size in zip(shape.dim[1:], OUTPUTS[output.name][1:]):
+        for dimension, size in zip(shape.dim[1:], outputs[output.name][1:]):
             dimension.dim_value = size
 
 
@@ -98,15 +103,25 @@ def _store_float16(graph: onnx.GraphProto) -> None:
 
 def export_engine(
         network: KeypointGuided, body: BodyModel, folder: str | Path, name: str,
-        weights: str = 'float16', training_data: str = '',
+        weights: str = 'float16', facts: WeightsFacts = WeightsFacts(), training_data: str = '',
         accuracy: dict[str, float] | None = None) -> ManifestEntry:
-    """Export `network`, trained on `body`, as engine `name` into `folder` and its manifest."""
+    """
+    Export `network` as engine `name` into `folder` and its manifest.
+
+    `facts` say how its weights want to be used; raises TrainingError when they belong to another
+    body than `body`.
+    """
+    if (facts.body_model == 'open_body') != (body.name == 'open_body'):
+        raise TrainingError(
+            f'these weights know the body model {facts.body_model!r}, but {body.name!r} was given; '
+            'their betas and markers would mean something else')
     folder = Path(folder)
     path = export_onnx(network, folder / f'{name}.onnx', weights)
     entry = ManifestEntry(
-        name, 'keypoint_guided', path.name, file_sha256(path), OPSET, INPUTS, OUTPUTS, IMAGE_SIZE,
-        MEAN, STD, 'Apache-2.0', 'real_camera', weights, keypoints_digest(body), body.name,
-        body.sha256, training_data, accuracy or {})
+        name, 'keypoint_guided', path.name, file_sha256(path), OPSET, INPUTS,
+        output_shapes(network), IMAGE_SIZE, facts.mean, facts.std, facts.licence,
+        facts.projection, weights, keypoints_digest(body), body.name, body.sha256, training_data,
+        accuracy or {})
     add_entry(folder, entry)
     return entry
 

@@ -65,12 +65,20 @@ def map_error(
     return (((maps - targets) ** 2).mean((2, 3)) * trust).mean()
 
 
+def token_map_error(maps: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Error of maps `(N, K, H, H)` of the first K keypoints against `token_map_targets`."""
+    targets = token_map_targets(batch['uvd'][:, :maps.shape[1]], maps.shape[-1])
+    return map_error(maps, targets, batch)
+
+
 def loss_terms(
         prediction: Prediction, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the weighted terms of what the engine puts out, by name."""
+    tokens = prediction.uvd.shape[1]
     terms = {
         'keypoints': keypoint_likelihood(
-            prediction.uvd, prediction.sigma, batch['uvd'], batch['uvd_weight']),
+            prediction.uvd, prediction.sigma, batch['uvd'][:, :tokens],
+            batch['uvd_weight'][:, :tokens]),
         'twist': functional.mse_loss(prediction.phi, batch['phi']),
         'shape': functional.mse_loss(prediction.betas, batch['betas']),
         'camera': (prediction.cam[:, 0] / batch['camera_scale'] - 1).abs().mean()}

@@ -10,21 +10,26 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hmr_ros.networks.keypoint_guided import KeypointGuided
+from hmr_ros.body import load_body
+from hmr_ros.networks.keypoint_guided import KeypointGuided, Variant
 from hmr_ros.networks.keypoint_guided.heads import TOKEN_MAP
-from hmr_ros.networks.keypoint_guided.mgfenet import FEATURE_CHANNELS
+from hmr_ros.networks.keypoint_guided.mgfenet import BLOCKS, MGFENet
 from hmr_ros.training.keypoint_guided.config import StageConfig
 from hmr_ros.training.keypoint_guided.losses import (
     DEPTH_OFFSET, heatmap_targets, HEATMAP_SCALE, HEATMAP_SIGMA, HEATMAP_SIZE, loss_terms,
-    map_error, token_map_targets, TOKEN_SCALE, TOKEN_SIGMA)
+    map_error, token_map_error, TOKEN_SCALE, TOKEN_SIGMA)
+from hmr_ros.training.keypoint_guided.sheet_losses import SheetLosses
+from hmr_ros.training.keypoint_guided.weights import WeightsFacts
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+OWN = WeightsFacts()
 JOINTS = 29
+#: the last block at a sixteenth of the crop's resolution, where maps are read early.
+EARLY_BLOCK = 12
 #: share of the learning rate, by prefix: the heads are unnormalised products, and the token
 #: convolution sums 47,040 inputs, so that steps of the backbone's size are mostly noise to them.
 RATES = {
-    'network.backbone': 1.0, 'decoder': 1.0, 'network.tokens.conv': 0.08, 'network.tokens': 0.25,
-    'network.attention': 0.2, 'network.heads': 0.2, 'network.trunk': 0.05}
+    'network.backbone': 1.0, 'decoder': 1.0, 'early': 1.0, 'network.tokens.conv': 0.08,
+    'network.tokens': 0.25, 'network.attention': 0.2, 'network.heads': 0.2, 'network.trunk': 0.05}
 #: median of s = f / (Z b) over the synthetic cameras, where the camera output starts.
 MEDIAN_CAMERA_SCALE = 0.5
 
@@ -52,13 +57,34 @@ def start_as_centroids(network: KeypointGuided) -> None:
 class HeatmapDecoder(nn.Sequential):
     """Narrow decoder from f to heat-maps of the 29 joints: a dense signal, dropped afterwards."""
 
-    def __init__(self, width: int = 96) -> None:
-        layers: list[nn.Module] = [nn.Conv2d(FEATURE_CHANNELS, width, 1, bias=False)]
+    def __init__(self, channels: int, width: int = 96) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 1, bias=False)]
         for _ in range(3):
             layers += [
                 nn.BatchNorm2d(width), nn.ReLU(),
                 nn.ConvTranspose2d(width, width, 4, 2, 1, bias=False)]
         super().__init__(*layers, nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, JOINTS, 1))
+
+
+class EarlyMaps(nn.Module):
+    """
+    Keypoint maps `(N, K, 16, 16)` read from a block in the middle of the backbone.
+
+    A short way for the gradient to the leading blocks; dropped after training.
+    """
+
+    def __init__(self, backbone: MGFENet, keypoints: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(BLOCKS[EARLY_BLOCK].out, keypoints, 1)
+        self._features = torch.empty(0)
+        backbone.blocks[EARLY_BLOCK].register_forward_hook(self._keep)
+
+    def _keep(self, block: nn.Module, inputs: object, features: torch.Tensor) -> None:
+        self._features = features
+
+    def forward(self) -> torch.Tensor:
+        """Maps of the crops that went through the backbone last."""
+        return self.conv(self._features)
 
 
 class KeypointGuidedModule(lightning.LightningModule):
@@ -68,13 +94,27 @@ class KeypointGuidedModule(lightning.LightningModule):
         super().__init__()
         torch.manual_seed(config.seed)
         self.config = config
-        self.network = KeypointGuided().to(memory_format=torch.channels_last)
+        variant = Variant(config.backbone, config.tokens)
+        self.network = KeypointGuided(variant).to(memory_format=torch.channels_last)
         self.network.trunk.init_camera[0] = MEDIAN_CAMERA_SCALE
-        start_as_centroids(self.network)
-        self.decoder = HeatmapDecoder()
-        self.register_buffer('mean', 255 * torch.tensor(MEAN)[:, None, None])
-        self.register_buffer('std', 255 * torch.tensor(STD)[:, None, None])
-        self._freeze(config.frozen_blocks)
+        self.decoder = HeatmapDecoder(self.network.backbone.channels)
+        if config.backbone == 'mgfenet':
+            self.early = EarlyMaps(self.network.backbone, config.tokens)
+        if config.losses == 'sheet':
+            self.sheet = SheetLosses(load_body())
+        else:
+            start_as_centroids(self.network)
+        self.register_buffer('mean', 255 * torch.tensor(OWN.mean)[:, None, None])
+        self.register_buffer('std', 255 * torch.tensor(OWN.std)[:, None, None])
+        if config.freeze_after == 0:
+            self._freeze(config.frozen_blocks)
+
+    def on_train_batch_start(self, batch: dict[str, torch.Tensor], index: int) -> None:
+        """Freeze the leading blocks once they have settled: their gradients cost the most."""
+        # Dropout then depends on the step only, so that a resumed stage repeats it.
+        torch.manual_seed(1000 * self.config.seed + self.global_step)
+        if self.global_step >= self.config.freeze_after > 0:
+            self._freeze(self.config.frozen_blocks)
 
     def _freeze(self, blocks: int) -> None:
         """Stop the gradient; batch statistics go on adapting, to another crop size above all."""
@@ -91,19 +131,33 @@ class KeypointGuidedModule(lightning.LightningModule):
         """Sum of the loss terms, each logged."""
         f = self.network.backbone(self.normalised(batch['image']))
         maps = self.network.tokens.maps(f)
-        terms = loss_terms(self.network.read_out(f, maps), batch)
-        targets = token_map_targets(batch['uvd'], TOKEN_MAP)
-        terms['maps'] = TOKEN_SCALE * map_error(maps, targets, batch)
-        if self.config.heatmap_weight > 0:
-            heatmaps = functional.interpolate(
-                self.decoder(f), size=(HEATMAP_SIZE, HEATMAP_SIZE), mode='area')
-            scale = HEATMAP_SCALE * self.config.heatmap_weight
-            targets = heatmap_targets(batch['uvd'][:, :JOINTS], HEATMAP_SIZE, HEATMAP_SIGMA)
-            terms['heatmaps'] = scale * map_error(heatmaps, targets, batch)
+        prediction = self.network.read_out(f, maps)
+        if self.config.losses == 'sheet':
+            settled = self.global_step >= self.config.settled_after
+            terms = self.sheet(prediction, batch, settled)
+        else:
+            terms = {**loss_terms(prediction, batch),
+                     'maps': TOKEN_SCALE * token_map_error(maps, batch)}
+        terms.update(self._auxiliary(f, batch))
         total = torch.stack(list(terms.values())).sum()
         self.log_dict(terms)
         self.log('loss', total, prog_bar=True)
         return total
+
+    def _auxiliary(
+            self, f: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Dense terms that only training has."""
+        terms, config = {}, self.config
+        if config.early_weight > 0:
+            terms['early_maps'] = config.early_weight * TOKEN_SCALE * token_map_error(
+                self.early(), batch)
+        if config.heatmap_weight > 0:
+            heatmaps = functional.interpolate(
+                self.decoder(f), size=(HEATMAP_SIZE, HEATMAP_SIZE), mode='area')
+            targets = heatmap_targets(batch['uvd'][:, :JOINTS], HEATMAP_SIZE, HEATMAP_SIGMA)
+            terms['heatmaps'] = config.heatmap_weight * HEATMAP_SCALE * map_error(
+                heatmaps, targets, batch)
+        return terms
 
     def configure_optimizers(self) -> dict[str, object]:
         """AdamW with one cycle; gains, biases and spectral filters do not decay."""
@@ -123,8 +177,12 @@ class KeypointGuidedModule(lightning.LightningModule):
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                part = max((p for p in RATES if name.startswith(p)), key=len)
                 matrix = parameter.ndim > 1 and 'complex_weight' not in name
                 decay = self.config.weight_decay if matrix else 0.0
-                groups.setdefault((RATES[part], decay), []).append(parameter)
+                groups.setdefault((self._rate(name), decay), []).append(parameter)
         return groups
+
+    def _rate(self, name: str) -> float:
+        if self.config.losses == 'sheet':
+            return 1.0
+        return RATES[max((part for part in RATES if name.startswith(part)), key=len)]

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+import pickle
 
 import lightning
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
-import safetensors.torch
 import torch
 
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.keypoint_guided.config import StageConfig
 from hmr_ros.training.keypoint_guided.data import training_loader
 from hmr_ros.training.keypoint_guided.module import KeypointGuidedModule
+from hmr_ros.training.keypoint_guided.weights import load_weights, save_weights, WeightsFacts
 
 
 def train(
@@ -23,7 +24,8 @@ def train(
     """
     Train one stage and write `weights.safetensors` (averaged weights) and curves below `out`.
 
-    `resume` is a checkpoint of the same stage that was interrupted.
+    `resume` is a checkpoint of the same stage that was interrupted; it goes on as if it had not
+    been.
     """
     module = KeypointGuidedModule(config)
     if config.start_from:
@@ -33,23 +35,21 @@ def train(
     trainer = lightning.Trainer(
         max_steps=config.steps, default_root_dir=out, gradient_clip_val=5.0,
         logger=CSVLogger(out, name='curves', flush_logs_every_n_steps=50),
-        log_every_n_steps=25, callbacks=[
+        log_every_n_steps=min(25, max(1, config.steps // 40)), callbacks=[
             average, RichProgressBar(refresh_rate=20),
-            ModelCheckpoint(out, 'last', every_n_train_steps=200, save_top_k=1)])
-    trainer.fit(module, training_loader(config, workers), ckpt_path=resume)
-    return save_weights(module, Path(out) / 'weights.safetensors')
+            ModelCheckpoint(out, 'last', every_n_train_steps=config.checkpoint_every, save_top_k=1,
+                            enable_version_counter=False)])
+    loader = training_loader(config, workers, steps_done(resume) if resume else 0)
+    trainer.fit(module, loader, ckpt_path=resume)
+    facts = WeightsFacts(config.backbone, config.tokens)
+    return save_weights(module.state_dict(), Path(out) / 'weights.safetensors', facts)
 
 
-def save_weights(module: KeypointGuidedModule, path: Path) -> Path:
-    """Write network and decoder."""
-    state = {name: value.contiguous() for name, value in module.state_dict().items()}
-    safetensors.torch.save_file(state, path)
-    return path
-
-
-def load_weights(module: torch.nn.Module, path: str | Path) -> None:
-    """Load what `save_weights` wrote; raises TrainingError when a tensor is missing or extra."""
+def steps_done(checkpoint: str | Path) -> int:
+    """Optimiser steps behind a checkpoint; raises TrainingError when it is none."""
     try:
-        module.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise TrainingError(f'weights {path} do not fit this network: {error}') from error
+        content = torch.load(checkpoint, map_location='cpu', weights_only=True, mmap=True)
+        return int(content['global_step'])
+    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f'{checkpoint} is not a checkpoint of `hmr train` to resume from: {error}') from error

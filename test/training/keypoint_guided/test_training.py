@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
+import math
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,10 @@ torch = pytest.importorskip('torch', reason='training needs torch')
 from hmr_ros.body import load_body  # noqa: E402
 from hmr_ros.training.errors import TrainingError  # noqa: E402
 from hmr_ros.training.keypoint_guided.config import read_config, StageConfig  # noqa: E402
+from hmr_ros.training.keypoint_guided.data import training_loader  # noqa: E402
 from hmr_ros.training.keypoint_guided.module import KeypointGuidedModule  # noqa: E402
-from hmr_ros.training.keypoint_guided.train import load_weights, train  # noqa: E402
+from hmr_ros.training.keypoint_guided.train import train  # noqa: E402
+from hmr_ros.training.keypoint_guided.weights import load_weights, read_network  # noqa: E402
 from hmr_ros.training.synthetic import render_cutouts  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -46,6 +51,70 @@ def test_frozen_blocks_stay(store: Path, tmp_path: Path) -> None:
             assert same, name
 
 
+def curve(folder: Path) -> dict[int, float]:
+    """Loss by step of all the runs below a folder, the last run counts."""
+    losses = {}
+    for path in sorted(folder.glob('curves/version_*/metrics.csv')):
+        with path.open() as file:
+            losses.update({int(row['step']): float(row['loss']) for row in csv.DictReader(file)})
+    return losses
+
+
+def test_resumed_stage_goes_on_as_if_uninterrupted(
+        store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = StageConfig((str(store),), size=64, batch=4, steps=4, checkpoint_every=2,
+                         early_weight=1.0, frozen_blocks=2, freeze_after=1)
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    weights = train(config, whole, workers=0)
+    start = KeypointGuidedModule.on_train_batch_start
+
+    def stop(self: KeypointGuidedModule, batch: object, index: int) -> None:
+        if self.global_step == 3:
+            raise KeyboardInterrupt
+        start(self, batch, index)
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, SystemExit)):
+        patch.setattr(KeypointGuidedModule, 'on_train_batch_start', stop)
+        train(config, parts, workers=0)
+    resumed = train(config, parts, workers=1, resume=str(parts / 'last.ckpt'))
+    losses = curve(whole)
+    assert sorted(losses) == [0, 1, 2, 3]
+    assert curve(parts) == pytest.approx(losses, rel=1e-4)
+    first, second = (KeypointGuidedModule(config) for _ in range(2))
+    load_weights(first, weights)
+    load_weights(second, resumed)
+    for a, b in zip(first.parameters(), second.parameters()):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_what_is_no_checkpoint_cannot_be_resumed(store: Path, tmp_path: Path) -> None:
+    path = tmp_path / 'last.ckpt'
+    path.write_bytes(b'no checkpoint')
+    with pytest.raises(TrainingError, match='last.ckpt'):
+        train(StageConfig((str(store),), size=64, batch=2, steps=1), tmp_path, 0, str(path))
+
+
+def test_batches_do_not_depend_on_the_workers(store: Path) -> None:
+    config = StageConfig((str(store),), size=64, batch=2)
+    alone = itertools.islice(iter(training_loader(config, 0)), 4)
+    together = itertools.islice(iter(training_loader(config, 2, first=1)), 3)
+    for a, b in zip(list(alone)[1:], together):
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize('changes', [
+    {'losses': 'sheet'}, {'losses': 'sheet', 'tokens': 29}, {'backbone': 'resnet34'}], ids=str)
+def test_one_step_of_every_recipe(
+        changes: dict[str, object], store: Path, tmp_path: Path) -> None:
+    config = StageConfig((str(store),), size=256, batch=2, steps=1, **changes)
+    weights = train(config, tmp_path, workers=0)
+    (loss,) = curve(tmp_path).values()
+    assert math.isfinite(loss)
+    network, facts = read_network(weights)
+    assert (facts.backbone, facts.tokens) == (config.backbone, config.tokens)
+    assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     import safetensors.torch
     path = tmp_path / 'weights.safetensors'
@@ -57,7 +126,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('text, message', [
     ('stores: [a.npz]\nsteppes: 3\n', 'steppes'), ('size: 256\n', 'must name stores'),
-    ('stores: [', 'cannot be read')])
+    ('stores: [', 'cannot be read'), ('stores: [a.npz]\nbackbone: resnet18\n', 'resnet34')])
 def test_bad_configuration_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / 'stage.yaml'
     path.write_text(text)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoint files of other projects: tensors by name, and no code ever run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import pickle
+
+import torch
+
+from hmr_ros.training.errors import TrainingError
+
+#: where training programs keep the tensors inside their files.
+CONTAINERS = ('model', 'state_dict')
+
+
+def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
+    """
+    Read the tensors of a torch file: a bare state dict, or one below `model` or `state_dict`.
+
+    A leading `module.` is stripped. Raises TrainingError for a file that cannot be read, that holds
+    anything but tensors, or whose pickle asks for more than tensors: that is never run.
+    """
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except (OSError, RuntimeError, EOFError) as error:
+        raise TrainingError(f'checkpoint {path} cannot be read: {error}') from error
+    except pickle.UnpicklingError as error:
+        first = str(error).strip().splitlines()[0]
+        raise TrainingError(
+            f'checkpoint {path} is refused: it asks to run code or holds objects that are not '
+            f'tensors ({first}); save its state dict with torch.save and try again') from error
+    for name in CONTAINERS:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+            break
+    if not isinstance(content, dict) or not content or not all(
+            isinstance(value, torch.Tensor) for value in content.values()):
+        raise TrainingError(
+            f'checkpoint {path} holds no state dict; expected tensors by name, or such a table '
+            f'below {" or ".join(CONTAINERS)}')
+    return {name.removeprefix('module.'): value for name, value in content.items()}

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The authors' training objective (sheet 3.1 and 3.2): RLE, pose, shape, twist and camera."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from hmr_ros.body.model import BodyModel
+from hmr_ros.networks.keypoint_guided.network import Prediction
+from hmr_ros.perception.keypoint_guided import DEPTH_SCALE_M, JOINTS
+from hmr_ros.training.keypoint_guided.flows import Flows, mean_of_negative
+from hmr_ros.training.keypoint_guided.kinematics import naive_rotations, quaternions
+
+#: of the released code; the paper has 0.1 for the shape and no camera term.
+SHEET_WEIGHTS = {'keypoints': 1.0, 'pose': 0.01, 'shape': 1.0, 'twist': 0.01, 'camera': 1.0}
+
+
+class SheetLosses(nn.Module):
+    """
+    The terms of the released code, by name and weighted.
+
+    `body` gives the rest joints, which are affine in betas. Labels, float32, N samples: `uvd` and
+    `uvd_weight` (N, 96, 3), `phi` (N, 23, 2), `betas` (N, 10), `camera_scale` (N,), `rotmats`
+    (N, 24, 3, 3), `camera` (N, 3) f, cx, cy, `crop_centre` (N, 2) and `crop_side` (N,) in pixels.
+    """
+
+    def __init__(self, body: BodyModel, weights: dict[str, float] = SHEET_WEIGHTS) -> None:
+        super().__init__()
+        self.flows = Flows()
+        self.weights = dict(weights)
+        betas = np.concatenate([np.zeros((1, 10)), np.eye(10)]).astype(np.float32)
+        rest = np.concatenate([body.rest_joints(betas), body.rest_leaves(betas)], axis=1)
+        rest = torch.from_numpy(rest.astype(np.float32))
+        self.register_buffer('rest', rest[0], persistent=False)
+        self.register_buffer('rest_by_betas', rest[1:] - rest[0], persistent=False)
+
+    def forward(
+            self, prediction: Prediction, batch: dict[str, torch.Tensor],
+            settled: bool) -> dict[str, torch.Tensor]:
+        """Weighted terms; once `settled`, samples with a positive RLE do not count in it."""
+        tokens = prediction.uvd.shape[1]
+        likelihood = self.flows.residual_log_likelihood(
+            prediction.uvd, prediction.sigma, batch['uvd'][:, :tokens],
+            batch['uvd_weight'][:, :tokens])
+        terms = {
+            'keypoints': mean_of_negative(likelihood) if settled else likelihood.mean(),
+            'pose': self.pose_error(prediction, batch),
+            'shape': functional.mse_loss(prediction.betas, batch['betas']),
+            'twist': functional.mse_loss(prediction.phi, batch['phi']),
+            'camera': functional.mse_loss(prediction.cam[:, 0], batch['camera_scale'])}
+        return {name: self.weights[name] * value for name, value in terms.items()}
+
+    def pose_error(
+            self, prediction: Prediction, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Mean squared error of the quaternions that inverse kinematics makes, sign aside."""
+        rest = self.rest + torch.einsum('nb,bkc->nkc', prediction.betas, self.rest_by_betas)
+        points = skeleton(prediction.uvd[:, :JOINTS], prediction.cam[:, 0], batch).detach()
+        found = quaternions(naive_rotations(points, rest, prediction.phi))
+        true = quaternions(batch['rotmats'])
+        true = true * torch.sign((found.detach() * true).sum(-1, keepdim=True) + 1e-12)
+        return functional.mse_loss(found, true)
+
+
+def skeleton(
+        uvd: torch.Tensor, scale: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Joints `(N, K, 3)` relative to joint 0 in metres, seen by the real camera (sheet 1.3)."""
+    focal, principal = batch['camera'][:, :1], batch['camera'][:, None, 1:]
+    side = batch['crop_side'][:, None]
+    root = focal / (scale[:, None].clamp(min=0.05) * side)
+    depth = (root + DEPTH_SCALE_M * (uvd[..., 2] - uvd[:, :1, 2])).clamp(min=0.05)
+    pixels = batch['crop_centre'][:, None] + uvd[..., :2] * side[..., None]
+    lateral = (pixels - principal) / focal[..., None] * depth[..., None]
+    points = torch.cat([lateral, depth[..., None]], -1)
+    return points - points[:, :1]
