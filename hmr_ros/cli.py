@@ -129,6 +129,8 @@ def _show_session(summary: dict[str, Any]) -> None:
 def info(
         network: Annotated[Optional[str], typer.Argument(
             help='Name of a network; versions and machine when left out.')] = None,
+        backbone: Annotated[str, typer.Option(help='mgfenet, resnet34 or hrnet_w48.')] = 'mgfenet',
+        tokens: Annotated[int, typer.Option(help='96, or 29 for the ablation.')] = 96,
         json_file: JsonFile = None) -> None:
     """Show versions and machine, or the size of a network beside the published one."""
     if network is None:
@@ -139,14 +141,24 @@ def info(
         _report({}, json_file)
         return
     _only_keypoint_guided(network)
-    facts = _require('hmr_ros.evaluation.complexity').describe(network)
-    paper = facts['paper']
-    _table(network, ['', 'here', 'paper'], [
-        ['parameters', facts['parameters'], f'{paper["parameters_m"]} M'],
-        ['GMAC (convolutions, linear)', facts['gmacs'], paper['gmacs']],
-        *([f'parameters of {name}', count, ''] for name, count
+    _allowed('--backbone', backbone, ('mgfenet', 'resnet34', 'hrnet_w48'))
+    _allowed('--tokens', tokens, (96, 29))
+    complexity = _require('hmr_ros.evaluation.complexity')
+    facts = complexity.describe(complexity.Variant(backbone, tokens))
+    paper, as_paper = facts['paper'], facts['as_paper_counts']
+    _table(f'{network}, {backbone}, {tokens} tokens', ['', 'all', 'as the paper counts', 'paper'], [
+        ['parameters, M', facts['parameters'] / 1e6, as_paper['parameters_m'],
+         paper.get('parameters_m', '')],
+        ['GMAC', facts['gmacs'], as_paper['gmacs'], paper.get('gmacs', '')],
+        ['GMAC of the spectral filters', facts['filter_gmacs'], '', ''],
+        *([f'parameters of {name}, M', count / 1e6, '', ''] for name, count
           in facts['parameters_by_module'].items())])
     _report(facts, json_file)
+
+
+def _allowed(option: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if value not in allowed:
+        raise CommandError(f'{option} is {value!r}; allowed: {", ".join(map(str, allowed))}')
 
 
 @app.command()
@@ -279,19 +291,33 @@ def export(
         weights: Annotated[Path, typer.Argument(help='weights.safetensors of `hmr train`.')],
         name: Annotated[str, typer.Option(help='Name of the engine.')] = 'keypoint_guided',
         folder: Annotated[Path, typer.Option(help='Folder with the manifest.')] = Path('engines'),
-        stored_as: Annotated[str, typer.Option(help='float16 or float32.')] = 'float16') -> None:
-    """Export trained weights to ONNX and enter them into a manifest."""
+        stored_as: Annotated[str, typer.Option(help='float16 or float32.')] = 'float16',
+        body_model: Annotated[str, typer.Option(
+            '--body', help='Body of the weights: open_body, or your SMPL file for imported ones.')
+            ] = 'open_body') -> None:
+    """Export trained or imported weights to ONNX and enter them into a manifest."""
     _only_keypoint_guided(network)
-    if stored_as not in ('float16', 'float32'):
-        raise CommandError(f'--stored-as is {stored_as!r}; allowed: float16, float32')
+    _allowed('--stored-as', stored_as, ('float16', 'float32'))
     exporter = _require('hmr_ros.training.keypoint_guided.export')
-    trainer = _require('hmr_ros.training.keypoint_guided.train')
-    module = _require('hmr_ros.training.keypoint_guided.module').KeypointGuidedModule(
-        _require('hmr_ros.training.keypoint_guided.config').StageConfig(stores=()))
-    trainer.load_weights(module, weights)
     from hmr_ros.body import load_body
-    entry = exporter.export_engine(module.network, load_body(), folder, name, stored_as)
+    trained, facts = _require('hmr_ros.training.keypoint_guided.weights').read_network(weights)
+    entry = exporter.export_engine(
+        trained, load_body(body_model), folder, name, stored_as, facts)
     console.print(f'wrote {folder / entry.file}, sha256 {entry.sha256}')
+
+
+@app.command('import-checkpoint')
+def import_checkpoint(
+        file: Annotated[Path, typer.Argument(help="The authors' checkpoint.")],
+        out: Annotated[Path, typer.Option(help='Weights file to write (.safetensors).')],
+        network: Annotated[str, typer.Option(help='The network it is of.')] = 'keypoint_guided'
+        ) -> None:
+    """Convert a checkpoint of the authors' program; every tensor is used or refused by name."""
+    _only_keypoint_guided(network)
+    facts = _require('hmr_ros.training.keypoint_guided.import_checkpoint').import_checkpoint(
+        file, out)
+    console.print(f'wrote {out}: {facts.backbone}, {facts.tokens} tokens. Next: hmr export '
+                  f'{network} {out} --name NAME --body SMPL_FILE')
 
 
 @app.command()

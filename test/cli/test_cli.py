@@ -50,8 +50,24 @@ def test_info_of_a_network(tmp_path):
     facts = json.loads((tmp_path / 'n.json').read_text())
     assert facts['parameters'] == 11_981_316
     assert facts['parameters_by_module']['backbone'] == 4_664_423
-    # Backbone 443.24 M, token conv 289.0 M, embedding and attention: sheet, section 8.
-    assert facts['gmacs'] == pytest.approx(0.777, abs=0.01) and facts['paper']['gmacs'] == 0.8
+    # 783 M without the filters, which are 532 M: sheet, section 8.
+    assert facts['gmacs'] == pytest.approx(0.783, abs=0.001) and facts['paper']['gmacs'] == 0.8
+    assert facts['filter_gmacs'] == pytest.approx(0.532, abs=0.001)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize('option, value', [('--backbone', 'resnet18'), ('--tokens', '54')])
+def test_unknown_variant_is_refused(option, value):
+    with pytest.raises(cli.CommandError, match=value):
+        run('info', 'keypoint_guided', option, value)
+
+
+@pytest.mark.torch
+def test_import_checkpoint_names_the_fault(tmp_path):
+    import torch
+    torch.save({'layer.weight': torch.zeros(2)}, tmp_path / 'theirs.pth')
+    with pytest.raises(RuntimeError, match='pose_head.final_layer.weight'):
+        run('import-checkpoint', str(tmp_path / 'theirs.pth'), '--out', str(tmp_path / 'o'))
 
 
 def test_body_show(tmp_path):
