@@ -35,7 +35,8 @@ class Truth:
     What is known of N people, float32, metres in the optical frame, pixels of the pictures.
 
     joints3d (N, 24, 3), joints2d (N, 24, 2), inside (N, 24) joint lies in the crop, seen (N, 24)
-    and nothing hides it, rotmats (N, 24, 3, 3), betas (N, 10), transl (N, 3)
+    and nothing hides it, rotmats (N, 24, 3, 3), betas (N, 10), transl (N, 3), box (N, 4) x0, y0,
+    x1, y1
     """
 
     joints3d: np.ndarray
@@ -45,6 +46,7 @@ class Truth:
     rotmats: np.ndarray
     betas: np.ndarray
     transl: np.ndarray
+    box: np.ndarray
 
 
 def held_out_store(body: BodyModel, count: int) -> CutoutStore:
@@ -100,7 +102,7 @@ def truth_of(samples: dict[str, np.ndarray], crops: Crops) -> Truth:
     joints2d = np.stack([t.to_image(p) for t, p in zip(crops.transforms, pixels)])
     return Truth(
         samples['joints3d'][:, :24], joints2d, inside, samples['visible'][:, :24] > 0,
-        samples['rotmats'], samples['betas'], samples['transl'])
+        samples['rotmats'], samples['betas'], samples['transl'], samples['box'])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from hmr_ros.body import load_body
 from hmr_ros.body.model import BodyModel
 from hmr_ros.demo.report import context, write_json
 from hmr_ros.evaluation import held_out, scores as scoring
+from hmr_ros.evaluation.breakdowns import GROUPS
 from hmr_ros.evaluation.errors import EvaluationError
 from hmr_ros.evaluation.held_out import crops_of, draw_samples, MeanPose, truth_of
 from hmr_ros.evaluation.metrics import LIMB_JOINTS, mean_percent, pck_hits, torso_size
@@ -112,8 +113,10 @@ def _synthetic(
         **scoring.summary(full),
         'mean_pose': {
             'mpjpe_mm': base['mpjpe_mm'], 'pa_mpjpe_mm': base['pa_mpjpe_mm'],
+            'oks_ap': base['oks_ap'],
             'pck': {key: base['pck'][key] for key in ('limbs', 'all', 'limbs_seen')}},
-        'per_joint': scoring.per_joint(full), 'by_resolution': rows}, by_size
+        'per_joint': scoring.per_joint(full), 'by_resolution': rows,
+        'by_group': {name: scoring.by_group(full, name) for name in GROUPS}}, by_size
 
 
 def measure(
@@ -204,13 +207,15 @@ def show(report: dict[str, Any], console: Console) -> None:
         title=f'{report["engine"]["name"]}: {report["samples"]} held-out people',
         caption='PCK at 0.2 of the torso in percent, errors in mm; seen: limbs that nothing hides; '
                 'keypoints: limbs before inverse kinematics')
-    columns = ('PCK limbs', 'seen', 'all 24', 'keypoints', 'MPJPE', 'PA-MPJPE')
+    columns = ('PCK limbs', 'seen', 'all 24', 'keypoints', 'OKS-AP', 'MPJPE', 'PA-MPJPE', 'MPVPE',
+               'PA-MPVPE')
     for name in ('', *columns):
         table.add_column(name, justify='right' if name else 'left', no_wrap=True)
     for name, row in rows:
         found = row['pck']
         values = [found.get(key) for key in ('limbs', 'limbs_seen', 'all', 'keypoints_limbs')]
-        values += [row.get('mpjpe_mm'), row.get('pa_mpjpe_mm')]
+        values += [row.get(key) for key in (
+            'oks_ap', 'mpjpe_mm', 'pa_mpjpe_mm', 'mpvpe_mm', 'pa_mpvpe_mm')]
         table.add_row(name, *('' if value is None else f'{value:.1f}' for value in values))
     console.print(table)
     console.print(_joint_table(report))
@@ -236,6 +241,7 @@ def _write(
     write_json(report, out / 'report.json')
     plots.error_by_joint(report, out / 'error_by_joint.png')
     plots.pck_curves(report, out / 'pck.png')
+    plots.breakdowns(report, out / 'breakdowns.png')
     errors = by_size[RESOLUTIONS[0]].aligned.mean(axis=1)
     chosen = pages.best_median_worst(errors)
     samples = draw_samples(people, chosen)

@@ -44,3 +44,31 @@ def pck_curves(report: dict[str, Any], path: Path) -> None:
     axes.set_ylim(0, 100)
     axes.legend()
     figure.savefig(path, dpi=120)
+
+
+def breakdowns(report: dict[str, Any], path: Path) -> None:
+    """PCK and PA-MPJPE by distance and yaw (clean crops) and by hidden joints (augmented crops)."""
+    figure = Figure(figsize=(11, 6), layout='constrained')
+    panels = figure.subplots(2, 3)
+    names = {'distance_m': 'distance, m', 'yaw_deg': 'turned from the camera, degrees',
+             'hidden': 'limb joints hidden, %'}
+    for column, (name, title) in enumerate(names.items()):
+        source = report['augmented'] if name == 'hidden' else report
+        rows = source['by_group'][name]
+        labels = [_range(row, 100 if name == 'hidden' else 1) for row in rows]
+        for axes, key, what in ((panels[0, column], 'pck', 'PCK@0.2 of the limbs, %'),
+                                (panels[1, column], 'pa_mpjpe_mm', 'PA-MPJPE, mm')):
+            bars = axes.bar(labels, [row[key] for row in rows], color='tab:blue')
+            axes.bar_label(bars, [f'{row["samples"]}' for row in rows], fontsize=7)
+            axes.set_ylabel(what)
+            axes.tick_params(axis='x', labelsize=8)
+        panels[1, column].set_xlabel(title)
+    figure.suptitle('by group; people in the group above each bar')
+    figure.savefig(path, dpi=120)
+
+
+def _range(row: dict[str, Any], scale: float) -> str:
+    low, high = scale * row['from'], row['to']
+    if high is None:
+        return f'{low:g}+'
+    return f'{low:.0f}-{min(scale * high, 180 if scale == 1 else 100):.0f}'

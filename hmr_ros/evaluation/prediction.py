@@ -38,7 +38,8 @@ class Predictions:
     N recovered bodies, float32, metres in the optical frame, pixels of the pictures.
 
     rotmats (N, 24, 3, 3), betas (N, 10), transl (N, 3); joints3d (N, 24, 3) and their projection
-    joints2d (N, 24, 2); keypoints2d (N, 24, 2) are the network's own, before inverse kinematics.
+    joints2d (N, 24, 2); keypoints2d (N, 24, 2) are the network's own, before inverse kinematics,
+    and confidence (N, 24), 0 to 1, is what it says of them.
     """
 
     rotmats: np.ndarray
@@ -47,6 +48,7 @@ class Predictions:
     joints3d: np.ndarray
     joints2d: np.ndarray
     keypoints2d: np.ndarray
+    confidence: np.ndarray
 
 
 def coarsened(images: np.ndarray, pixels: int) -> np.ndarray:
@@ -73,7 +75,7 @@ def predict(
     joints = joints + transl[:, None]
     return Predictions(
         rotmats, betas, transl, joints, project_each(joints, crops.cameras),
-        keypoints.pixels[:, :24])
+        keypoints.pixels[:, :24], keypoints.confidence[:, :24])
 
 
 def project_each(points: np.ndarray, cameras: Sequence[Camera]) -> np.ndarray:

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from hmr_ros.body import load_body
 from hmr_ros.evaluation import held_out, keypoint_guided as evaluation, scores
+from hmr_ros.evaluation.breakdowns import GROUPS
 from hmr_ros.evaluation.errors import EvaluationError
 from hmr_ros.evaluation.prediction import coarsened, predict
 from hmr_ros.evaluation.real_people import read_labels
@@ -81,8 +82,13 @@ def test_the_truth_scores_full_marks_and_beats_the_mean_pose(body, store, mean, 
     assert truth['mpjpe_mm'] < 1 and truth['pa_mpjpe_mm'] < 1
     # A mirrored body keeps its shape coefficients, and the open body is not quite symmetric.
     assert truth['mpvpe_mm'] < 5
+    assert truth['pa_mpvpe_mm'] < 5 and truth['oks_ap'] == 100
     for name, value in truth['pck'].items():
         assert value == 100, name
+    for name in GROUPS:
+        rows = scores.by_group(by_size[256], name)
+        assert sum(row['samples'] for row in rows) == COUNT
+        assert all(row['pck'] == 100 for row in rows)
     assert 100 < base['mpjpe_mm'] < 400 and 40 < base['pa_mpjpe_mm'] < base['mpjpe_mm']
     assert base['pck']['limbs'] < 60
     assert np.isnan(by_size[256].hits).any() == (recipe is not CLEAN)
@@ -136,5 +142,5 @@ def test_report_has_its_keys_and_files(monkeypatch, tmp_path, store, mean):
         person.file in ('messi5.jpg', 'basketball1.png') for person in read_labels())
     written = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert written['samples'] == COUNT and len(written['per_joint']) == 24
-    for name in ('error_by_joint.png', 'pck.png', 'best_median_worst.jpg', 'real_people.jpg'):
+    for name in ('error_by_joint.png', 'pck.png', 'breakdowns.png', 'best_median_worst.jpg', 'real_people.jpg'):
         assert cv2.imread(str(tmp_path / 'out' / name)) is not None, name
