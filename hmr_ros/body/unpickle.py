@@ -64,6 +64,10 @@ def _scalar(dtype: np.dtype, content: bytes) -> np.generic:
     return np.frombuffer(content, dtype, 1)[0]
 
 
+def _no_bytes() -> bytes:
+    return b''
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
     ('numpy', 'ndarray'): np.ndarray, ('numpy', 'dtype'): np.dtype, ('_codecs', 'encode'): _latin1,
     ('chumpy.ch', 'Ch'): _Chumpy, ('chumpy.reordering', 'Select'): _Chumpy,
@@ -77,6 +81,8 @@ for _module in ('scipy.sparse.csr', 'scipy.sparse._csr'):
     _ALLOWED[_module, 'csr_matrix'] = _Csr
 for _builtin in ('builtins', '__builtin__'):
     _ALLOWED[_builtin, 'object'] = _Record
+    # Python 3 writes the content of an empty array this way for Python 2.
+    _ALLOWED[_builtin, 'bytes'] = _no_bytes
 _ALLOWED['copy_reg', '_reconstructor'] = lambda kind, base, state: kind()
 _ALLOWED['copyreg', '_reconstructor'] = _ALLOWED['copy_reg', '_reconstructor']
 
@@ -90,6 +96,22 @@ class _ArrayUnpickler(pickle.Unpickler):
                 f'it asks for {module}.{name}, which is not an array') from None
 
 
+def load_plain(content: bytes) -> dict[str, Any]:
+    """
+    Read a pickled dictionary of arrays, numbers, text and plain containers.
+
+    Python 2 text is read as Latin-1. Raises pickle.UnpicklingError when the pickle is damaged,
+    holds something else than a dictionary, or asks for anything that is not an array.
+    """
+    try:
+        loaded = _ArrayUnpickler(io.BytesIO(content), encoding='latin1').load()
+    except Exception as error:  # a hostile or damaged pickle can raise anything
+        raise pickle.UnpicklingError(str(error)) from error
+    if not isinstance(loaded, dict):
+        raise pickle.UnpicklingError(f'it holds a {type(loaded).__name__}, expected a dictionary')
+    return {_text(key): value for key, value in loaded.items()}
+
+
 def load_arrays(content: bytes, file_name: str) -> dict[str, np.ndarray]:
     """
     Read a pickled dictionary of arrays; entries that are not arrays are left out.
@@ -98,15 +120,12 @@ def load_arrays(content: bytes, file_name: str) -> dict[str, np.ndarray]:
     damaged or wants anything but arrays.
     """
     try:
-        loaded = _ArrayUnpickler(io.BytesIO(content), encoding='latin1').load()
-    except Exception as error:  # a hostile or damaged pickle can raise anything
+        loaded = load_plain(content)
+    except pickle.UnpicklingError as error:
         raise BodyError(
-            f'body model file {file_name} is refused: {error}. Only pickles of numpy arrays, '
-            'scipy sparse matrices and chumpy arrays are read') from error
-    if not isinstance(loaded, dict):
-        raise BodyError(f'body model file {file_name} holds a {type(loaded).__name__}, expected a '
-                        'dictionary of arrays')
-    arrays = {_text(key): _to_array(value, file_name) for key, value in loaded.items()}
+            f'body model file {file_name} is refused: {error}. Only pickles of dictionaries of '
+            'numpy arrays, scipy sparse matrices and chumpy arrays are read') from error
+    arrays = {key: _to_array(value, file_name) for key, value in loaded.items()}
     return {key: value for key, value in arrays.items() if value is not None}
 
 
