@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MPII in a file of the official structure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hmr_ros.evaluation.datasets import read_dataset
+from hmr_ros.evaluation.errors import EvaluationError
+from hmr_ros.perception.skeleton import JOINT_NAMES
+import numpy as np
+import pytest
+from scipy import io
+
+# MPII's own order; None for points that our training leaves out.
+NAMES = ('right_ankle', 'right_knee', None, None, 'left_knee', 'left_ankle', None, None, None,
+         None, 'right_wrist', 'right_elbow', 'right_shoulder', 'left_shoulder', 'left_elbow',
+         'left_wrist')
+
+
+def structs(rows: list[dict[str, Any]]) -> np.ndarray:
+    """A Matlab struct array of one row; every struct has the fields of the first."""
+    array = np.empty((1, len(rows)), [(name, object) for name in rows[0]])
+    for index, row in enumerate(rows):
+        array[0, index] = tuple(row.values())
+    return array
+
+
+def human(ids: range | list[int] = range(16), **changes: Any) -> dict[str, Any]:
+    visible: list[Any] = [1, 0, '1', '0', np.zeros((0, 0))]
+    point = structs([{'x': 11.0 + i, 'y': 101.0 + i, 'id': i, 'is_visible': visible[i % 5]}
+                     for i in ids])
+    return {'x1': 1, 'y1': 1, 'x2': 9, 'y2': 9, 'annopoints': {'point': point}, 'scale': 1.5,
+            'objpos': {'x': 301, 'y': 201}, **changes}
+
+
+def write(folder: Path, pages: list[Any], train: list[int]) -> None:
+    nothing = np.zeros((1, 0))
+    annolist = structs([
+        {'image': {'name': f'{15 + i:09d}.jpg'}, 'annorect': page, 'frame_sec': nothing}
+        for i, page in enumerate(pages)])
+    io.savemat(folder / 'mpii_human_pose_v1_u12_1.mat', {'RELEASE': {
+        'annolist': annolist, 'img_train': np.array([train]), 'version': '12'}})
+
+
+def test_people_of_the_training_half(tmp_path: Path) -> None:
+    empty = np.zeros((0, 0))
+    write(tmp_path, [structs([human(), human([4]), human(scale=empty), human(annopoints=empty)]),
+                     structs([human()]), empty, structs([human()])], [1, 0, 1, 1])
+    people = read_dataset('mpii', tmp_path, 'train')
+    first, second, third = people
+    assert people.skipped == {'no position or scale': 1, 'no labelled keypoint': 1}
+    assert first.file == tmp_path / 'images' / '000000015.jpg'
+    assert third.file.name == '000000018.jpg' and second.person_id == '1'
+    # objpos counts from 1, and 1.5 * 200 pixels is the side.
+    assert first.box.tolist() == [150, 50, 450, 350]
+    assert first.native2d[:5, 2].tolist() == [2, 1, 2, 1, 2]
+    supervised = {name for name in NAMES if name}
+    assert {JOINT_NAMES[i] for i in first.joints2d_weight.nonzero()[0]} == supervised
+    for name in supervised:
+        index = NAMES.index(name)
+        assert first.joints2d[JOINT_NAMES.index(name)].tolist() == [10 + index, 100 + index]
+    assert second.joints2d_weight.nonzero()[0].tolist() == [JOINT_NAMES.index('left_knee')]
+
+
+@pytest.mark.parametrize('row, message', [
+    (human(objpos={'x': 3}), 'field y is missing'),
+    (human(scale=np.ones((1, 2))), 'field scale has shape'),
+    (human([16]), 'annopoints.point.id is 16')])
+def test_wrong_fields_are_refused_by_name(
+        row: dict[str, Any], message: str, tmp_path: Path) -> None:
+    write(tmp_path, [structs([row])], [1])
+    with pytest.raises(EvaluationError, match=f'u12_1.mat: .*{message}'):
+        next(read_dataset('mpii', tmp_path, 'train'))
+
+
+def test_wrong_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'mpii_human_pose_v1_u12_1.mat'
+    io.savemat(path, {'OTHER': 1})
+    with pytest.raises(EvaluationError, match='variable RELEASE is missing'):
+        next(read_dataset('mpii', tmp_path, 'train'))
+    write(tmp_path, [structs([human()])], [1, 1])
+    with pytest.raises(EvaluationError, match='annolist has 1 entries and img_train 2'):
+        next(read_dataset('mpii', tmp_path, 'train'))
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(EvaluationError, match='u12_1.mat cannot be read'):
+        next(read_dataset('mpii', tmp_path, 'train'))
