@@ -36,7 +36,7 @@ class LensCamera:
     A camera of Human3.6M: where it stands, focal (2,) and center (2,) in pixels, and lens.
 
     `distortion` (5,) is k1, k2, p1, p2, k3 in OpenCV's order. The release's own projection leaves
-    out a factor of 2 of the terms with p1 and p2, which moves a joint by less than 0.3 pixels.
+    out a factor of 2 of the terms with p1 and p2: less than a pixel, even in a picture's corner.
     """
 
     extrinsics: Extrinsics

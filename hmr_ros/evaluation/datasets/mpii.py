@@ -105,8 +105,12 @@ def _keypoints(points: Any, path: Path) -> np.ndarray:
         if not 0 <= index < KEYPOINTS:
             raise EvaluationError(
                 f'{path}: annopoints.point.id is {index}, expected 0 to {KEYPOINTS - 1}')
-        # A number, a digit or nothing; the head's two points are never marked.
-        visible = str(getattr(point, 'is_visible', '')) in ('1', '[]', '')
         place = array_of([_field(point, axis, path) for axis in 'xy'], (2,), path, 'point.x, y')
-        keypoints[index] = *(place - 1), 2 if visible else 1
+        keypoints[index] = *(place - 1), 2 if _visible(point) else 1
     return keypoints
+
+
+def _visible(point: Any) -> bool:
+    # A number, a digit as text, or nothing: the head's two points are never marked.
+    mark = np.ravel(getattr(point, 'is_visible', ()))
+    return mark.size == 0 or str(mark[0]) in ('', '1', '1.0')

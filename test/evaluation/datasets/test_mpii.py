@@ -28,8 +28,8 @@ def structs(rows: list[dict[str, Any]]) -> np.ndarray:
 
 
 def human(ids: range | list[int] = range(16), **changes: Any) -> dict[str, Any]:
-    visible: list[Any] = [1, 0, '1', '0', np.zeros((0, 0))]
-    point = structs([{'x': 11.0 + i, 'y': 101.0 + i, 'id': i, 'is_visible': visible[i % 5]}
+    visible: list[Any] = [1, 0, '1', '0', np.zeros((0, 0)), 1.0, 0.0]
+    point = structs([{'x': 11.0 + i, 'y': 101.0 + i, 'id': i, 'is_visible': visible[i % 7]}
                      for i in ids])
     return {'x1': 1, 'y1': 1, 'x2': 9, 'y2': 9, 'annopoints': {'point': point}, 'scale': 1.5,
             'objpos': {'x': 301, 'y': 201}, **changes}
@@ -55,7 +55,7 @@ def test_people_of_the_training_half(tmp_path: Path) -> None:
     assert third.file.name == '000000018.jpg' and second.person_id == '1'
     # objpos counts from 1, and 1.5 * 200 pixels is the side.
     assert first.box.tolist() == [150, 50, 450, 350]
-    assert first.native2d[:5, 2].tolist() == [2, 1, 2, 1, 2]
+    assert first.native2d[:7, 2].tolist() == [2, 1, 2, 1, 2, 2, 1]
     supervised = {name for name in NAMES if name}
     assert {JOINT_NAMES[i] for i in first.joints2d_weight.nonzero()[0]} == supervised
     for name in supervised:
