@@ -330,14 +330,32 @@ def evaluate(
             help="Folder of the labelled real pictures, Debian's opencv-doc.")] = None,
         out: Annotated[Optional[Path], typer.Option(
             help='Folder for plots and pictures.')] = None,
+        dataset: Annotated[Optional[str], typer.Option(
+            help='Judge on this dataset instead: 3dpw, coco, human36m, mpi_inf_3dhp, mpii.')] = None,
+        data: Annotated[Path, typer.Option(help='Folder of its official files.')] = Path('.'),
+        split: Annotated[str, typer.Option(help='As the dataset calls it.')] = 'test',
+        limit: Annotated[Optional[int], typer.Option(
+            help='Most people of the dataset to look at.', min=1)] = None,
+        body_model: Annotated[str, typer.Option(
+            '--body', help='Body of the engine; for the dataset only.')] = 'open_body',
         json_file: JsonFile = None) -> None:
-    """Measure an engine on held-out synthetic people, and on real ones."""
+    """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
     _only_keypoint_guided(network)
-    evaluation = _require('hmr_ros.evaluation.keypoint_guided')
-    report = evaluation.run_evaluation(engine, samples, real, out, console=console)
+    if dataset is None:
+        evaluation = _require('hmr_ros.evaluation.keypoint_guided')
+        report = evaluation.run_evaluation(engine, samples, real, out, console=console)
+    else:
+        from hmr_ros.body import load_body
+        from hmr_ros.runtime import load_engine
+        evaluation = _require('hmr_ros.evaluation.on_dataset')
+        people = _require('hmr_ros.evaluation.datasets').read_dataset(dataset, data, split)
+        subject = evaluation.Subject.of(load_engine(engine), load_body(body_model))
+        report = {'dataset': f'{dataset} {split}', 'engine': engine, **evaluation.evaluate_dataset(
+            subject, people, limit, console), 'skipped': dict(people.skipped)}
+        _table('Evaluation', ['', ''], [[name, value] for name, value in report.items()])
     if json_file is not None:
-        from hmr_ros.demo.report import write_json
-        write_json(report, json_file)
+        from hmr_ros.demo.report import context, write_json
+        write_json({**context(), **report}, json_file)
 
 
 def _only_keypoint_guided(network: str) -> None:

@@ -13,7 +13,6 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from hmr_ros.body import load_body
-from hmr_ros.body.model import BodyModel
 from hmr_ros.demo.report import context, write_json
 from hmr_ros.evaluation import held_out, scores as scoring
 from hmr_ros.evaluation.breakdowns import GROUPS
@@ -23,32 +22,16 @@ from hmr_ros.evaluation.metrics import LIMB_JOINTS, mean_percent, pck_hits, tors
 from hmr_ros.evaluation.prediction import coarsened, Crops, predict, Predictions
 from hmr_ros.evaluation.real_people import read_labels, read_pictures, RealPerson
 from hmr_ros.evaluation.scores import MAIN, Scores, THRESHOLDS
+from hmr_ros.evaluation.subject import ASSUMED_FOV_DEG, Subject
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import crop_person, CropTransform
-from hmr_ros.perception.mesh_recovery import RecoverySettings, settings_for
 from hmr_ros.perception.skeleton import JOINT_NAMES
 from hmr_ros.runtime import Engine, load_engine
 from hmr_ros.training.synthetic import CLEAN, Recipe, SyntheticPeople
 
 #: sides in pixels to which the clean crops are coarsened.
 RESOLUTIONS = (256, 64, 32)
-#: vertical field of view that is assumed for pictures of unknown cameras.
-ASSUMED_FOV_DEG = 45.0
 _CHUNK = 32
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is judged: an engine, the body it was trained for, and its settings."""
-
-    engine: Engine
-    body: BodyModel
-    settings: RecoverySettings
-
-    @classmethod
-    def of(cls, engine: Engine, body: BodyModel) -> Subject:
-        """Take the settings from the engine's manifest entry."""
-        return cls(engine, body, settings_for(getattr(engine, 'entry', None), body))
 
 
 def run_evaluation(

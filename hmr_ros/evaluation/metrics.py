@@ -25,11 +25,15 @@ def torso_size(joints2d: np.ndarray) -> np.ndarray:
     The longer of the two diagonals from a shoulder to the opposite hip: unlike the single diagonal
     of PCK's first use it does not shrink when the person turns to one side or lifts a shoulder.
     """
+    return torso_diagonals(joints2d).max(axis=0)
+
+
+def torso_diagonals(joints2d: np.ndarray) -> np.ndarray:
+    """Lengths `(2, N)` from either shoulder to the opposite hip; NaN where a joint is NaN."""
     points = np.asarray(joints2d, np.float64)
-    diagonals = np.stack([
+    return np.linalg.norm(np.stack([
         points[:, LEFT_SHOULDER] - points[:, RIGHT_HIP],
-        points[:, RIGHT_SHOULDER] - points[:, LEFT_HIP]])
-    return np.linalg.norm(diagonals, axis=-1).max(axis=0)
+        points[:, RIGHT_SHOULDER] - points[:, LEFT_HIP]]), axis=-1)
 
 
 def pck_hits(
@@ -87,12 +91,15 @@ def pa_mpjpe(predicted: np.ndarray, true: np.ndarray) -> float:
     return float(aligned_errors(predicted, true).mean())
 
 
-def mpvpe(
-        predicted: np.ndarray, true: np.ndarray, predicted_root: np.ndarray,
-        true_root: np.ndarray) -> float:
-    """Mean error of vertices `(N, V, 3)` after the pelvises `(N, 3)` were aligned."""
-    return float(_distances(
-        predicted - predicted_root[:, None], true - true_root[:, None]).mean())
+def acceleration_errors(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """
+    Lengths `(F - 2, J)` of the difference of accelerations of joints `(F, J, 3)`.
+
+    Frames are consecutive; unit of the input per frame squared (Kanazawa et al. 2019).
+    """
+    return np.linalg.norm(
+        np.diff(np.asarray(predicted, np.float64) - np.asarray(true, np.float64), 2, axis=0),
+        axis=-1)
 
 
 def procrustes(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:

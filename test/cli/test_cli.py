@@ -29,7 +29,7 @@ def hmr(*arguments, **environment):
 
 
 def test_every_command_shows_its_help():
-    listed = [(), ('demo',), ('info',), ('engines',), ('train',), ('export',), ('evaluate',),
+    listed = [(), ('demo',), ('info',), ('engines',), ('train',), ('export',), ('evaluate',), ('import-checkpoint',),
               ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),
               ('benchmark', 'pipeline'),
               ('body',), ('body', 'build'), ('body', 'show')]
@@ -53,6 +53,11 @@ def test_info_of_a_network(tmp_path):
     # 783 M without the filters, which are 532 M: sheet, section 8.
     assert facts['gmacs'] == pytest.approx(0.783, abs=0.001) and facts['paper']['gmacs'] == 0.8
     assert facts['filter_gmacs'] == pytest.approx(0.532, abs=0.001)
+
+
+def test_unknown_dataset_is_refused(tmp_path):
+    with pytest.raises(RuntimeError, match='mpi_inf_3dhp'):
+        run('evaluate', 'keypoint_guided', '--dataset', 'lsp', '--data', str(tmp_path))
 
 
 @pytest.mark.torch

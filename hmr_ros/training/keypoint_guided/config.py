@@ -12,12 +12,24 @@ from hmr_ros.training.errors import TrainingError
 
 
 @dataclass(frozen=True)
+class DatasetShare:
+    """A dataset the user holds: its name and folder, split, and share of the samples, 0 to 1."""
+
+    name: str
+    folder: str
+    share: float
+    split: str = 'train'
+
+
+@dataclass(frozen=True)
 class StageConfig:
     """
     One stage of training.
 
     stores        files of rendered people (`hmr render`)
     photos        folder of background photographs, or None
+    datasets      what else samples are drawn from; the stores get what its shares leave
+    body          open_body, or your SMPL file for a network of datasets only
     size          crop side in pixels: 256, or 128 and 64 for cheap early stages
     batch, steps  samples a step and steps of the stage
     learning_rate peak of the one-cycle schedule
@@ -36,6 +48,8 @@ class StageConfig:
 
     stores: tuple[str, ...]
     photos: str | None = None
+    datasets: tuple[DatasetShare, ...] = ()
+    body: str = 'open_body'
     size: int = 256
     batch: int = 32
     steps: int = 1000
@@ -76,4 +90,32 @@ def read_config(path: str | Path) -> StageConfig:
             raise TrainingError(
                 f'{key} in training configuration {path} is {content[key]!r}; allowed: '
                 f'{", ".join(map(str, allowed))}')
-    return StageConfig(**{**content, 'stores': tuple(content['stores'])})
+    datasets = tuple(_dataset(row, path) for row in content.get('datasets', ()))
+    config = StageConfig(**{**content, 'stores': tuple(content['stores']), 'datasets': datasets})
+    _check_sources(config, path)
+    return config
+
+
+def _dataset(row: object, path: str | Path) -> DatasetShare:
+    try:
+        return DatasetShare(**row)
+    except TypeError as error:
+        raise TrainingError(
+            f'training configuration {path} has the dataset {row}; expected name, folder, share '
+            'and, if not train, split') from error
+
+
+def _check_sources(config: StageConfig, path: str | Path) -> None:
+    total = sum(entry.share for entry in config.datasets)
+    if any(entry.share <= 0 for entry in config.datasets) or total > 1 + 1e-6:
+        raise TrainingError(
+            f'training configuration {path} has shares of datasets that sum to {total}; expected '
+            'positive shares and at most 1, the rest goes to the stores')
+    if not config.stores and total < 1 - 1e-6:
+        raise TrainingError(
+            f'training configuration {path} has no stores, and its datasets\' shares sum to '
+            f'{total}; expected 1')
+    if config.stores and config.body != 'open_body':
+        raise TrainingError(
+            f'training configuration {path} mixes stores, which show the open body, with the body '
+            f'{config.body}; give one or the other')

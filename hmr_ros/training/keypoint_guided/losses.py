@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional
 
 from hmr_ros.networks.keypoint_guided.network import Prediction
 
@@ -75,11 +74,18 @@ def loss_terms(
         prediction: Prediction, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the weighted terms of what the engine puts out, by name."""
     tokens = prediction.uvd.shape[1]
+    camera = (prediction.cam[:, 0] / batch['camera_scale'] - 1).abs()
     terms = {
         'keypoints': keypoint_likelihood(
             prediction.uvd, prediction.sigma, batch['uvd'][:, :tokens],
             batch['uvd_weight'][:, :tokens]),
-        'twist': functional.mse_loss(prediction.phi, batch['phi']),
-        'shape': functional.mse_loss(prediction.betas, batch['betas']),
-        'camera': (prediction.cam[:, 0] / batch['camera_scale'] - 1).abs().mean()}
+        'twist': known_mean((prediction.phi - batch['phi']) ** 2, batch['pose_known']),
+        'shape': known_mean((prediction.betas - batch['betas']) ** 2, batch['pose_known']),
+        'camera': known_mean(camera, batch['camera_known'])}
     return {name: WEIGHTS[name] * value for name, value in terms.items()}
+
+
+def known_mean(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Mean of `values` `(N, ...)` over the samples with `known` `(N,)` 1; 0 when there is none."""
+    each = values.flatten(1).mean(1) if values.ndim > 1 else values
+    return (each * known).sum() / known.sum().clamp(min=1.0)

@@ -101,7 +101,7 @@ class KeypointGuidedModule(lightning.LightningModule):
         if config.backbone == 'mgfenet':
             self.early = EarlyMaps(self.network.backbone, config.tokens)
         if config.losses == 'sheet':
-            self.sheet = SheetLosses(load_body())
+            self.sheet = SheetLosses(load_body(config.body))
         else:
             start_as_centroids(self.network)
         self.register_buffer('mean', 255 * torch.tensor(OWN.mean)[:, None, None])

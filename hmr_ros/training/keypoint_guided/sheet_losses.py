@@ -6,13 +6,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from hmr_ros.body.model import BodyModel
 from hmr_ros.networks.keypoint_guided.network import Prediction
 from hmr_ros.perception.keypoint_guided import DEPTH_SCALE_M, JOINTS
 from hmr_ros.training.keypoint_guided.flows import Flows, mean_of_negative
 from hmr_ros.training.keypoint_guided.kinematics import naive_rotations, quaternions
+from hmr_ros.training.keypoint_guided.losses import known_mean
 
 #: of the released code; the paper has 0.1 for the shape and no camera term.
 SHEET_WEIGHTS = {'keypoints': 1.0, 'pose': 0.01, 'shape': 1.0, 'twist': 0.01, 'camera': 1.0}
@@ -24,7 +24,8 @@ class SheetLosses(nn.Module):
 
     `body` gives the rest joints, which are affine in betas. Labels, float32, N samples: `uvd` and
     `uvd_weight` (N, 96, 3), `phi` (N, 23, 2), `betas` (N, 10), `camera_scale` (N,), `rotmats`
-    (N, 24, 3, 3), `camera` (N, 3) f, cx, cy, `crop_centre` (N, 2) and `crop_side` (N,) in pixels.
+    (N, 24, 3, 3), `camera` (N, 3) f, cx, cy, `crop_centre` (N, 2) and `crop_side` (N,) in pixels,
+    `pose_known` and `camera_known` (N,) 0 or 1.
     """
 
     def __init__(self, body: BodyModel, weights: dict[str, float] = SHEET_WEIGHTS) -> None:
@@ -48,9 +49,10 @@ class SheetLosses(nn.Module):
         terms = {
             'keypoints': mean_of_negative(likelihood) if settled else likelihood.mean(),
             'pose': self.pose_error(prediction, batch),
-            'shape': functional.mse_loss(prediction.betas, batch['betas']),
-            'twist': functional.mse_loss(prediction.phi, batch['phi']),
-            'camera': functional.mse_loss(prediction.cam[:, 0], batch['camera_scale'])}
+            'shape': known_mean((prediction.betas - batch['betas']) ** 2, batch['pose_known']),
+            'twist': known_mean((prediction.phi - batch['phi']) ** 2, batch['pose_known']),
+            'camera': known_mean(
+                (prediction.cam[:, 0] - batch['camera_scale']) ** 2, batch['camera_known'])}
         return {name: self.weights[name] * value for name, value in terms.items()}
 
     def pose_error(
@@ -61,7 +63,7 @@ class SheetLosses(nn.Module):
         found = quaternions(naive_rotations(points, rest, prediction.phi))
         true = quaternions(batch['rotmats'])
         true = true * torch.sign((found.detach() * true).sum(-1, keepdim=True) + 1e-12)
-        return functional.mse_loss(found, true)
+        return known_mean((found - true) ** 2, batch['pose_known'])
 
 
 def skeleton(

@@ -41,7 +41,8 @@ def train(
                             enable_version_counter=False)])
     loader = training_loader(config, workers, steps_done(resume) if resume else 0)
     trainer.fit(module, loader, ckpt_path=resume)
-    facts = WeightsFacts(config.backbone, config.tokens)
+    body = 'open_body' if config.body == 'open_body' else 'smpl'
+    facts = WeightsFacts(config.backbone, config.tokens, body_model=body)
     return save_weights(module.state_dict(), Path(out) / 'weights.safetensors', facts)
 
 

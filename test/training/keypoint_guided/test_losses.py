@@ -19,7 +19,8 @@ def batch(people: int = 3) -> dict[str, torch.Tensor]:
         'uvd_weight': torch.ones(people, 96, 3), 'visible': torch.ones(people, 96),
         'phi': torch.randn(people, 23, 2, generator=generator),
         'betas': torch.randn(people, 10, generator=generator),
-        'camera_scale': torch.rand(people, generator=generator) + 0.2}
+        'camera_scale': torch.rand(people, generator=generator) + 0.2,
+        'pose_known': torch.ones(people), 'camera_known': torch.ones(people)}
 
 
 def perfect(labels: dict[str, torch.Tensor]) -> Prediction:

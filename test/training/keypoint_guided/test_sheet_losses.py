@@ -124,7 +124,8 @@ def labels() -> dict[str, torch.Tensor]:
     store = render_cutouts(load_body(), PEOPLE, seed=4, size=96)
     people = SyntheticPeople(store, 64, 1, CLEAN)
     batch = people.batch(people.rng(0), PEOPLE)
-    return {name: torch.from_numpy(value) for name, value in batch.items()}
+    known = {name: torch.ones(PEOPLE) for name in ('pose_known', 'camera_known')}
+    return {**known, **{name: torch.from_numpy(value) for name, value in batch.items()}}
 
 
 def perfect(labels: dict[str, torch.Tensor]) -> Prediction:
