@@ -276,12 +276,14 @@ def train(
         out: Annotated[Path, typer.Option(help='Folder for weights and curves.')],
         workers: Annotated[int, typer.Option(help='Processes that make samples.', min=0)] = 1,
         resume: Annotated[Optional[str], typer.Option(
-            help='Checkpoint of the same stage that was interrupted.')] = None) -> None:
+            help='Checkpoint of the same stage that was interrupted.')] = None,
+        devices: Annotated[int, typer.Option(
+            help='GPUs, or processes on a machine without.', min=1)] = 1) -> None:
     """Train one stage of a network."""
     _only_keypoint_guided(network)
     configs = _require('hmr_ros.training.keypoint_guided.config')
     trainer = _require('hmr_ros.training.keypoint_guided.train')
-    weights = trainer.train(configs.read_config(config), out, workers, resume)
+    weights = trainer.train(configs.read_config(config), out, workers, resume, devices)
     console.print(f'wrote {weights}')
 
 

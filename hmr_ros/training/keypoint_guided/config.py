@@ -37,6 +37,7 @@ class StageConfig:
     frozen_blocks leading blocks of the backbone that are not trained (with the stem when > 0)
     freeze_after  the step from which they are not
     start_from    weights of an earlier stage (.safetensors), or None
+    precision     32-true, bf16-mixed or 16-mixed
     checkpoint_every steps between checkpoints to resume from
     seed          of the samples and of the initial weights
     backbone      mgfenet, resnet34 or hrnet_w48
@@ -60,6 +61,7 @@ class StageConfig:
     frozen_blocks: int = 0
     freeze_after: int = 0
     start_from: str | None = None
+    precision: str = '32-true'
     checkpoint_every: int = 200
     seed: int = 1
     backbone: str = 'mgfenet'
@@ -71,7 +73,7 @@ class StageConfig:
 
 #: what some keys may be.
 CHOICES = {'backbone': ('mgfenet', 'resnet34', 'hrnet_w48'), 'tokens': (96, 29),
-           'losses': ('own', 'sheet'), 'size': (64, 128, 256)}
+           'losses': ('own', 'sheet'), 'precision': ('32-true', 'bf16-mixed', '16-mixed'), 'size': (64, 128, 256)}
 
 
 def read_config(path: str | Path) -> StageConfig:

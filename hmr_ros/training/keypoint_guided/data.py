@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import itertools
+import os
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ class Batches(IterableDataset):
     Batches without end: `image` (N, 3, S, S) uint8 RGB and LABELS as float32.
 
     Batch i depends on the seed and on i only, whatever the number of workers and wherever the
-    training was resumed. `first` is the i to begin with.
+    training was resumed. `first` is the i to begin with. Trainer processes, and the workers of
+    each, take turns.
     """
 
     def __init__(self, config: StageConfig, first: int = 0) -> None:
@@ -39,19 +41,29 @@ class Batches(IterableDataset):
         self.datasets = [_labelled(entry, config.size, body) for entry in config.datasets]
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Compose every n-th batch, where n is the number of workers, which take turns."""
-        config, worker = self.config, get_worker_info()
+        """Compose every n-th batch, where n is the number of workers of all processes."""
+        config = self.config
         sources: list[SyntheticPeople | LabelledPeople] = list(self.datasets)
         shares = [entry.share for entry in config.datasets]
         if self.store is not None:
             sources.append(SyntheticPeople(
                 self.store, config.size, config.seed, Recipe(**config.recipe), config.photos))
             shares.append(max(0.0, 1 - sum(shares)))
-        turn, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        for index in itertools.count(self.first + turn, workers):
+        turn, everybody = turn_of_worker()
+        for index in itertools.count(self.first + turn, everybody):
             rng = np.random.default_rng([config.seed, 11, index])
             chosen = rng.choice(len(sources), size=config.batch, p=np.divide(shares, sum(shares)))
             yield to_tensors([draw_sample(sources[i], rng) for i in chosen])
+
+
+def turn_of_worker() -> tuple[int, int]:
+    """Return this worker's turn and the number of workers of all trainer processes."""
+    worker = get_worker_info()
+    place, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+    # Trainers tell their place to their children in these variables; a single one has neither.
+    rank = int(os.environ.get('RANK', os.environ.get('LOCAL_RANK', 0)))
+    world = int(os.environ.get('WORLD_SIZE', 1))
+    return place * world + rank, workers * world
 
 
 def _labelled(entry: DatasetShare, size: int, body: BodyModel | None) -> LabelledPeople:

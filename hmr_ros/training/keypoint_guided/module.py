@@ -14,6 +14,7 @@ from hmr_ros.body import load_body
 from hmr_ros.networks.keypoint_guided import KeypointGuided, Variant
 from hmr_ros.networks.keypoint_guided.heads import TOKEN_MAP
 from hmr_ros.networks.keypoint_guided.mgfenet import BLOCKS, MGFENet
+from hmr_ros.networks.keypoint_guided.network import Prediction
 from hmr_ros.training.keypoint_guided.config import StageConfig
 from hmr_ros.training.keypoint_guided.losses import (
     DEPTH_OFFSET, heatmap_targets, HEATMAP_SCALE, HEATMAP_SIGMA, HEATMAP_SIZE, loss_terms,
@@ -131,18 +132,22 @@ class KeypointGuidedModule(lightning.LightningModule):
         """Sum of the loss terms, each logged."""
         f = self.network.backbone(self.normalised(batch['image']))
         maps = self.network.tokens.maps(f)
-        prediction = self.network.read_out(f, maps)
-        if self.config.losses == 'sheet':
-            settled = self.global_step >= self.config.settled_after
-            terms = self.sheet(prediction, batch, settled)
-        else:
-            terms = {**loss_terms(prediction, batch),
-                     'maps': TOKEN_SCALE * token_map_error(maps, batch)}
+        prediction = Prediction(*(value.float() for value in self.network.read_out(f, maps)))
+        # Likelihoods and rotations need float32, whatever the network computes in.
+        with torch.autocast(f.device.type, enabled=False):
+            terms = self._main_terms(prediction, maps.float(), batch)
         terms.update(self._auxiliary(f, batch))
         total = torch.stack(list(terms.values())).sum()
         self.log_dict(terms)
         self.log('loss', total, prog_bar=True)
         return total
+
+    def _main_terms(
+            self, prediction: Prediction, maps: torch.Tensor,
+            batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if self.config.losses == 'sheet':
+            return self.sheet(prediction, batch, self.global_step >= self.config.settled_after)
+        return {**loss_terms(prediction, batch), 'maps': TOKEN_SCALE * token_map_error(maps, batch)}
 
     def _auxiliary(
             self, f: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -19,11 +19,12 @@ from hmr_ros.training.keypoint_guided.weights import load_weights, save_weights,
 
 
 def train(
-        config: StageConfig, out: str | Path, workers: int = 1,
-        resume: str | None = None) -> Path:
+        config: StageConfig, out: str | Path, workers: int = 1, resume: str | None = None,
+        devices: int = 1) -> Path:
     """
     Train one stage and write `weights.safetensors` (averaged weights) and curves below `out`.
 
+    workers  processes that make samples, for each device; devices GPUs, or processes without one
     `resume` is a checkpoint of the same stage that was interrupted; it goes on as if it had not
     been.
     """
@@ -33,13 +34,17 @@ def train(
     average = EMAWeightAveraging(
         decay=0.998, update_starting_at_step=min(200, config.steps // 2))
     trainer = lightning.Trainer(
+        devices=devices, precision=config.precision,
+        # Helpers that a stage does not use have no gradient.
+        strategy='ddp_find_unused_parameters_true' if devices > 1 else 'auto',
         max_steps=config.steps, default_root_dir=out, gradient_clip_val=5.0,
         logger=CSVLogger(out, name='curves', flush_logs_every_n_steps=50),
         log_every_n_steps=min(25, max(1, config.steps // 40)), callbacks=[
             average, RichProgressBar(refresh_rate=20),
             ModelCheckpoint(out, 'last', every_n_train_steps=config.checkpoint_every, save_top_k=1,
                             enable_version_counter=False)])
-    loader = training_loader(config, workers, steps_done(resume) if resume else 0)
+    first = devices * steps_done(resume) if resume else 0
+    loader = training_loader(config, workers, first)
     trainer.fit(module, loader, ckpt_path=resume)
     body = 'open_body' if config.body == 'open_body' else 'smpl'
     facts = WeightsFacts(config.backbone, config.tokens, body_model=body)

@@ -102,8 +102,20 @@ def test_batches_do_not_depend_on_the_workers(store: Path) -> None:
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_trainer_processes_share_the_batches(
+        store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = StageConfig((str(store),), size=64, batch=2)
+    alone = list(itertools.islice(iter(training_loader(config, 0)), 4))
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    for rank in range(2):
+        monkeypatch.setenv('RANK', str(rank))
+        own = itertools.islice(iter(training_loader(config, 0)), 2)
+        for a, b in zip(alone[rank::2], own):
+            assert torch.equal(a['image'], b['image'])
+
+
 @pytest.mark.parametrize('changes', [
-    {'losses': 'sheet'}, {'losses': 'sheet', 'tokens': 29}, {'backbone': 'resnet34'}], ids=str)
+    {'losses': 'sheet', 'precision': 'bf16-mixed'}, {'losses': 'sheet', 'tokens': 29}, {'backbone': 'resnet34'}], ids=str)
 def test_one_step_of_every_recipe(
         changes: dict[str, object], store: Path, tmp_path: Path) -> None:
     config = StageConfig((str(store),), size=256, batch=2, steps=1, **changes)
