@@ -192,10 +192,16 @@ def benchmark_engines(
         batch: Annotated[Optional[list[int]], typer.Option(help='Repeat for more.', min=1)] = None,
         threads: Annotated[Optional[list[int]], typer.Option(help='Repeat for more.')] = None,
         seconds: Annotated[float, typer.Option(help='For each row.', min=0.01)] = 2.0,
+        beside: Annotated[str, typer.Option(
+            help='none, or torch: its own module, in turns with the engine.')] = 'none',
         json_file: JsonFile = None) -> None:
     """Time every engine of the manifest."""
     from hmr_ros.runtime.benchmark import benchmark_engines as rows_of
-    rows = list(rows_of(batch or [1, 2, 4], threads or [1, 2], seconds))
+    _allowed('--beside', beside, ('none', 'torch'))
+    contenders = {}
+    if beside == 'torch':
+        contenders['keypoint_guided'] = _require('hmr_ros.evaluation.eager').EagerEngine
+    rows = list(rows_of(batch or [1, 2, 4], threads or [1, 2], seconds, contenders))
     columns = ['engine', 'network', 'backend', 'precision', 'batch', 'threads', 'p50_ms', 'p95_ms']
     _table('Engines', columns, [[row[column] for column in columns] for row in rows])
     _report({'rows': rows}, json_file)

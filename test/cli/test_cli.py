@@ -55,6 +55,16 @@ def test_info_of_a_network(tmp_path):
     assert facts['filter_gmacs'] == pytest.approx(0.532, abs=0.001)
 
 
+@pytest.mark.torch
+def test_engines_are_timed_beside_their_torch_module(tmp_path):
+    run('benchmark', 'engines', '--batch', '1', '--threads', '1', '--seconds', '0.01',
+        '--beside', 'torch', '--json', str(tmp_path / 'b.json'))
+    rows = json.loads((tmp_path / 'b.json').read_text())['rows']
+    assert [row['backend'] for row in rows if row['network'] == 'keypoint_guided'] \
+        == ['onnxruntime', 'torch eager']
+    assert all(0 < row['p50_ms'] <= row['p95_ms'] for row in rows)
+
+
 def test_unknown_dataset_is_refused(tmp_path):
     with pytest.raises(RuntimeError, match='mpi_inf_3dhp'):
         run('evaluate', 'keypoint_guided', '--dataset', 'lsp', '--data', str(tmp_path))
