@@ -42,7 +42,8 @@ class StageConfig:
     seed          of the samples and of the initial weights
     backbone      mgfenet, resnet34 or hrnet_w48
     tokens        96, or 29 for the joints-only ablation
-    losses        own: Laplace likelihood and keypoint maps; sheet: the authors' objective
+    losses        own: Laplace likelihood and keypoint maps; sheet: the authors' objective;
+                  pretraining: heat-maps of COCO's 17 keypoints, for the backbone only
     settled_after step from which `sheet` leaves out samples with a positive RLE
     recipe        augmentation values that differ from `Recipe`'s
     """
@@ -73,7 +74,7 @@ class StageConfig:
 
 #: what some keys may be.
 CHOICES = {'backbone': ('mgfenet', 'resnet34', 'hrnet_w48'), 'tokens': (96, 29),
-           'losses': ('own', 'sheet'), 'precision': ('32-true', 'bf16-mixed', '16-mixed'), 'size': (64, 128, 256)}
+           'losses': ('own', 'sheet', 'pretraining'), 'precision': ('32-true', 'bf16-mixed', '16-mixed'), 'size': (64, 128, 256)}
 
 
 def read_config(path: str | Path) -> StageConfig:

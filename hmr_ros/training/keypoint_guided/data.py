@@ -17,11 +17,12 @@ from hmr_ros.evaluation.datasets import read_dataset
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.keypoint_guided.config import DatasetShare, StageConfig
 from hmr_ros.training.keypoint_guided.labelled import LabelledPeople
+from hmr_ros.training.keypoint_guided.pretraining import coco_labels
 from hmr_ros.training.synthetic import CutoutStore, Recipe, SyntheticPeople
 
 #: what the losses read; the rest of a sample stays behind.
 LABELS = ('uvd', 'uvd_weight', 'visible', 'phi', 'betas', 'camera_scale', 'rotmats', 'camera',
-          'crop_centre', 'crop_side', 'pose_known', 'camera_known')
+          'crop_centre', 'crop_side', 'pose_known', 'camera_known', 'coco')
 
 
 class Batches(IterableDataset):
@@ -81,7 +82,9 @@ def draw_sample(
         rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Draw anybody of a source; everything is known of synthetic people."""
     sample = source.sample(int(rng.integers(len(source))), rng)
-    return {'pose_known': np.float32(1), 'camera_known': np.float32(1), **sample}
+    known = {'pose_known': np.float32(1), 'camera_known': np.float32(1),
+             'coco': coco_labels(sample['uvd'], sample['uvd_weight'])}
+    return {**known, **sample}
 
 
 def to_tensors(samples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from hmr_ros.body.model import BodyModel
 from hmr_ros.evaluation.datasets import LabelledPerson, read_picture
 from hmr_ros.perception.crops import MARGIN
 from hmr_ros.perception.inverse_kinematics import twist_angles
+from hmr_ros.training.keypoint_guided.pretraining import coco_labels, KEYPOINTS, SWAP
 from hmr_ros.training.synthetic.labels import (
     flip_labels, keypoint_targets, project, SWAP_29, turn_labels)
 
@@ -99,8 +100,20 @@ class LabelledPeople:
             'uvd': uvd[0], 'uvd_weight': weight, 'visible': weight[:, 0], 'phi': known['phi'][0],
             'betas': known['betas'][0], 'rotmats': known['rotmats'][0],
             'camera_scale': f / (root * side), 'camera': [f, *principal], 'crop_centre': centre,
-            'crop_side': side, 'pose_known': float(markers),
+            'crop_side': side, 'coco': self._coco(person, change, uvd[0], weight, centre, side),
+            'pose_known': float(markers),
             'camera_known': float(camera is not None and person.joints3d_weight[0] > 0)}.items()}
+
+    def _coco(
+            self, person: LabelledPerson, change: Change, uvd: np.ndarray, weight: np.ndarray,
+            centre: np.ndarray, side: float) -> np.ndarray:
+        """COCO's keypoints (17, 3) in the crop: the person's own where there are any."""
+        if len(person.native2d) != KEYPOINTS:
+            return coco_labels(uvd, weight)
+        rows = person.native2d[SWAP if change.flipped else np.arange(KEYPOINTS)]
+        places = (rows[:, :2] @ change.linear.T - centre) / side
+        known = (rows[:, 2] > 0) & np.all(np.abs(places) <= 0.5, axis=1)
+        return np.concatenate([places, known[:, None]], axis=1)
 
     def _weights(self, person: LabelledPerson, order: np.ndarray, markers: bool) -> np.ndarray:
         """Weights (96, 3) before the crop cuts off; depth needs a labelled pelvis."""

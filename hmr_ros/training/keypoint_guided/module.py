@@ -19,6 +19,7 @@ from hmr_ros.training.keypoint_guided.config import StageConfig
 from hmr_ros.training.keypoint_guided.losses import (
     DEPTH_OFFSET, heatmap_targets, HEATMAP_SCALE, HEATMAP_SIGMA, HEATMAP_SIZE, loss_terms,
     map_error, token_map_error, TOKEN_SCALE, TOKEN_SIGMA)
+from hmr_ros.training.keypoint_guided.pretraining import PretrainingDecoder, pretraining_loss
 from hmr_ros.training.keypoint_guided.sheet_losses import SheetLosses
 from hmr_ros.training.keypoint_guided.weights import WeightsFacts
 
@@ -29,7 +30,8 @@ EARLY_BLOCK = 12
 #: share of the learning rate, by prefix: the heads are unnormalised products, and the token
 #: convolution sums 47,040 inputs, so that steps of the backbone's size are mostly noise to them.
 RATES = {
-    'network.backbone': 1.0, 'decoder': 1.0, 'early': 1.0, 'network.tokens.conv': 0.08,
+    'network.backbone': 1.0, 'decoder': 1.0, 'early': 1.0, 'pretraining': 1.0,
+    'network.tokens.conv': 0.08,
     'network.tokens': 0.25, 'network.attention': 0.2, 'network.heads': 0.2, 'network.trunk': 0.05}
 #: median of s = f / (Z b) over the synthetic cameras, where the camera output starts.
 MEDIAN_CAMERA_SCALE = 0.5
@@ -101,6 +103,8 @@ class KeypointGuidedModule(lightning.LightningModule):
         self.decoder = HeatmapDecoder(self.network.backbone.channels)
         if config.backbone == 'mgfenet':
             self.early = EarlyMaps(self.network.backbone, config.tokens)
+        if config.losses == 'pretraining':
+            self.pretraining = PretrainingDecoder(self.network.backbone.channels)
         if config.losses == 'sheet':
             self.sheet = SheetLosses(load_body(config.body))
         else:
@@ -131,6 +135,10 @@ class KeypointGuidedModule(lightning.LightningModule):
     def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
         """Sum of the loss terms, each logged."""
         f = self.network.backbone(self.normalised(batch['image']))
+        if self.config.losses == 'pretraining':
+            loss = pretraining_loss(self.pretraining(f).float(), batch['coco'])
+            self.log('loss', loss, prog_bar=True)
+            return loss
         maps = self.network.tokens.maps(f)
         prediction = Prediction(*(value.float() for value in self.network.read_out(f, maps)))
         # Likelihoods and rotations need float32, whatever the network computes in.

@@ -15,7 +15,7 @@ from hmr_ros.networks.keypoint_guided import KeypointGuided, Variant
 from hmr_ros.training.errors import TrainingError
 
 #: parts of a training module that only training has; a stage may begin without them.
-HELPERS = ('decoder.', 'early.', 'sheet.')
+HELPERS = ('decoder.', 'early.', 'sheet.', 'pretraining.')
 _NETWORK = 'network.'
 
 

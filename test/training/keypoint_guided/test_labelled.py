@@ -19,7 +19,7 @@ from hmr_ros.perception.inverse_kinematics import forward_kinematics  # noqa: E4
 from hmr_ros.perception.rotations import axis_angle_to_matrix  # noqa: E402
 from hmr_ros.perception.skeleton import PARENTS  # noqa: E402
 from hmr_ros.training.errors import TrainingError  # noqa: E402
-from hmr_ros.training.keypoint_guided import labelled  # noqa: E402
+from hmr_ros.training.keypoint_guided import labelled, pretraining  # noqa: E402
 from hmr_ros.training.keypoint_guided.config import (  # noqa: E402
     DatasetShare, read_config, StageConfig)
 from hmr_ros.training.keypoint_guided.data import draw_sample, to_tensors  # noqa: E402
@@ -113,6 +113,18 @@ def test_only_what_is_labelled_counts(person: LabelledPerson) -> None:
         assert not weight[:, 2].any() and not weight[29:].any()
         assert set(torch.nonzero(weight[:, 0]).flatten().tolist()) <= {16, 17, 20, 21}
         assert all(torch.isfinite(value).all() for value in batch.values())
+
+
+def test_keypoints_of_coco_follow_the_picture(plain: None, person: LabelledPerson) -> None:
+    """The 12 limb rows are given as COCO's own; they must land where our joints do."""
+    native = np.zeros((17, 3), np.float32)
+    native[5:, :2], native[5:, 2] = person.joints2d[pretraining.LIMB_ROWS], 2
+    people = [labelled.LabelledPeople([one], SIZE, None)
+              for one in (person, replace(person, native2d=native))]
+    for seed in range(6):
+        ours, theirs = (one.sample(0, np.random.default_rng(seed))['coco'] for one in people)
+        np.testing.assert_allclose(ours * ours[:, 2:], theirs * ours[:, 2:], atol=1e-5)
+        assert ours[:, 2].sum() > 3
 
 
 def coco_folder(folder: Path, picture: np.ndarray) -> Path:

@@ -115,7 +115,8 @@ def test_trainer_processes_share_the_batches(
 
 
 @pytest.mark.parametrize('changes', [
-    {'losses': 'sheet', 'precision': 'bf16-mixed'}, {'losses': 'sheet', 'tokens': 29}, {'backbone': 'resnet34'}], ids=str)
+    {'losses': 'sheet', 'precision': 'bf16-mixed'}, {'losses': 'sheet', 'tokens': 29}, {'backbone': 'resnet34'},
+    {'losses': 'pretraining'}], ids=str)
 def test_one_step_of_every_recipe(
         changes: dict[str, object], store: Path, tmp_path: Path) -> None:
     config = StageConfig((str(store),), size=256, batch=2, steps=1, **changes)
@@ -125,6 +126,23 @@ def test_one_step_of_every_recipe(
     network, facts = read_network(weights)
     assert (facts.backbone, facts.tokens) == (config.backbone, config.tokens)
     assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('losses', ['own', 'sheet'])
+def test_two_hundred_steps_lower_every_term(losses: str, store: Path, tmp_path: Path) -> None:
+    config = StageConfig((str(store),), size=64, batch=6, steps=200, losses=losses,
+                         early_weight=1.0, settled_after=1000)
+    train(config, tmp_path, workers=1)
+    path, = tmp_path.glob('curves/*/metrics.csv')
+    with path.open() as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    terms = set(rows[0]) - {'step', 'epoch'}
+    assert terms >= {'keypoints', 'twist', 'shape', 'camera', 'early_maps', 'heatmaps', 'loss'}
+    for term in terms:
+        first, last = (sum(row[term] for row in part) / len(part) for part in
+                       (rows[:4], rows[-10:]))
+        assert last < first, term
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
