@@ -36,6 +36,8 @@ class StageConfig:
     early_weight  of the keypoint maps read from the middle of the backbone
     frozen_blocks leading blocks of the backbone that are not trained (with the stem when > 0)
     freeze_after  the step from which they are not
+    fit_trunk     samples that shape, twist and camera are fitted to in the end, in closed form;
+                  0 leaves them as they were trained
     start_from    weights of an earlier stage (.safetensors), or None
     precision     32-true, bf16-mixed or 16-mixed
     checkpoint_every steps between checkpoints to resume from
@@ -61,6 +63,7 @@ class StageConfig:
     early_weight: float = 0.0
     frozen_blocks: int = 0
     freeze_after: int = 0
+    fit_trunk: int = 0
     start_from: str | None = None
     precision: str = '32-true'
     checkpoint_every: int = 200

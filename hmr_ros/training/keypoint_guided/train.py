@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 import pickle
 
@@ -14,6 +15,7 @@ import torch
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.keypoint_guided.config import StageConfig
 from hmr_ros.training.keypoint_guided.data import training_loader
+from hmr_ros.training.keypoint_guided.linear_trunk import fit_trunk, record
 from hmr_ros.training.keypoint_guided.module import KeypointGuidedModule
 from hmr_ros.training.keypoint_guided.weights import load_weights, save_weights, WeightsFacts
 
@@ -31,9 +33,23 @@ def train(
     module = KeypointGuidedModule(config)
     if config.start_from:
         load_weights(module, config.start_from)
+    first = devices * steps_done(resume) if resume else 0
+    loader = training_loader(config, workers, first)
+    _trainer(config, out, devices).fit(module, loader, ckpt_path=resume)
+    if config.fit_trunk:
+        unseen = training_loader(config, workers, devices * config.steps)
+        recorded = record(module, iter(unseen), config.fit_trunk)
+        explained = fit_trunk(module.network.trunk, recorded)
+        logging.getLogger(__name__).info('trunk explains %s of the variance', explained)
+    body = 'open_body' if config.body == 'open_body' else 'smpl'
+    facts = WeightsFacts(config.backbone, config.tokens, body_model=body)
+    return save_weights(module.state_dict(), Path(out) / 'weights.safetensors', facts)
+
+
+def _trainer(config: StageConfig, out: str | Path, devices: int) -> lightning.Trainer:
     average = EMAWeightAveraging(
         decay=0.998, update_starting_at_step=min(200, config.steps // 2))
-    trainer = lightning.Trainer(
+    return lightning.Trainer(
         devices=devices, precision=config.precision,
         # Helpers that a stage does not use have no gradient.
         strategy='ddp_find_unused_parameters_true' if devices > 1 else 'auto',
@@ -43,12 +59,6 @@ def train(
             average, RichProgressBar(refresh_rate=20),
             ModelCheckpoint(out, 'last', every_n_train_steps=config.checkpoint_every, save_top_k=1,
                             enable_version_counter=False)])
-    first = devices * steps_done(resume) if resume else 0
-    loader = training_loader(config, workers, first)
-    trainer.fit(module, loader, ckpt_path=resume)
-    body = 'open_body' if config.body == 'open_body' else 'smpl'
-    facts = WeightsFacts(config.backbone, config.tokens, body_model=body)
-    return save_weights(module.state_dict(), Path(out) / 'weights.safetensors', facts)
 
 
 def steps_done(checkpoint: str | Path) -> int:

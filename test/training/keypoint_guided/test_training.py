@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 import itertools
 import math
 from pathlib import Path
@@ -143,6 +144,15 @@ def test_two_hundred_steps_lower_every_term(losses: str, store: Path, tmp_path: 
         first, last = (sum(row[term] for row in part) / len(part) for part in
                        (rows[:4], rows[-10:]))
         assert last < first, term
+
+
+def test_trunk_is_fitted_in_the_end(store: Path, tmp_path: Path) -> None:
+    config = StageConfig((str(store),), size=64, batch=8, steps=1, fit_trunk=30)
+    plain = train(replace(config, fit_trunk=0), tmp_path / 'plain', workers=0)
+    fitted = train(config, tmp_path / 'fitted', workers=0)
+    (a, _), (b, _) = read_network(plain), read_network(fitted)
+    assert not torch.equal(a.trunk.fc1.weight[:59], b.trunk.fc1.weight[:59])
+    torch.testing.assert_close(a.backbone.head.weight, b.backbone.head.weight)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
