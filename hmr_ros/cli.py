@@ -339,7 +339,7 @@ def evaluate(
         out: Annotated[Optional[Path], typer.Option(
             help='Folder for plots and pictures.')] = None,
         dataset: Annotated[Optional[str], typer.Option(
-            help='Judge on this dataset instead: 3dpw, coco, human36m, mpi_inf_3dhp, mpii.')] = None,
+            help='Judge on 3dpw, coco, human36m, mpi_inf_3dhp or mpii instead.')] = None,
         data: Annotated[Path, typer.Option(help='Folder of its official files.')] = Path('.'),
         split: Annotated[str, typer.Option(help='As the dataset calls it.')] = 'test',
         limit: Annotated[Optional[int], typer.Option(

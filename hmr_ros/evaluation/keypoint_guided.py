@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
@@ -188,10 +189,11 @@ def show(report: dict[str, Any], console: Console) -> None:
                  ('  mean pose', report['real']['mean_pose'])]
     table = Table(
         title=f'{report["engine"]["name"]}: {report["samples"]} held-out people',
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
         caption='PCK at 0.2 of the torso in percent, errors in mm; seen: limbs that nothing hides; '
-                'keypoints: limbs before inverse kinematics')
-    columns = ('PCK limbs', 'seen', 'all 24', 'keypoints', 'OKS-AP', 'MPJPE', 'PA-MPJPE', 'MPVPE',
-               'PA-MPVPE')
+                'raw: limbs before inverse kinematics')
+    columns = ('PCK\nlimbs', 'PCK\nseen', 'PCK\nall 24', 'PCK\nraw', 'OKS-\nAP', 'MPJPE',
+               'PA-\nMPJPE', 'MPVPE', 'PA-\nMPVPE')
     for name in ('', *columns):
         table.add_column(name, justify='right' if name else 'left', no_wrap=True)
     for name, row in rows:

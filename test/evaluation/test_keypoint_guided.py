@@ -142,5 +142,6 @@ def test_report_has_its_keys_and_files(monkeypatch, tmp_path, store, mean):
         person.file in ('messi5.jpg', 'basketball1.png') for person in read_labels())
     written = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert written['samples'] == COUNT and len(written['per_joint']) == 24
-    for name in ('error_by_joint.png', 'pck.png', 'breakdowns.png', 'best_median_worst.jpg', 'real_people.jpg'):
+    for name in ('error_by_joint.png', 'pck.png', 'breakdowns.png', 'best_median_worst.jpg',
+                 'real_people.jpg'):
         assert cv2.imread(str(tmp_path / 'out' / name)) is not None, name

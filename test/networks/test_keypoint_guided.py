@@ -48,7 +48,8 @@ def test_parameter_counts(network: KeypointGuided) -> None:
 
 
 @pytest.mark.parametrize('variant, backbone_size, whole, features', [
-    (Variant('resnet34'), 21_284_672, 26_145, 768), (Variant('hrnet_w48'), 75_420_864, 89_079, 2304),
+    (Variant('resnet34'), 21_284_672, 26_145, 768),
+    (Variant('hrnet_w48'), 75_420_864, 89_079, 2304),
     (Variant('resnet34', 29), 21_284_672, 24_201, 512)], ids=str)
 def test_other_variants_have_the_size_of_the_sheet(
         variant: Variant, backbone_size: int, whole: int, features: int) -> None:

@@ -77,7 +77,8 @@ class StageConfig:
 
 #: what some keys may be.
 CHOICES = {'backbone': ('mgfenet', 'resnet34', 'hrnet_w48'), 'tokens': (96, 29),
-           'losses': ('own', 'sheet', 'pretraining'), 'precision': ('32-true', 'bf16-mixed', '16-mixed'), 'size': (64, 128, 256)}
+           'losses': ('own', 'sheet', 'pretraining'), 'size': (64, 128, 256),
+           'precision': ('32-true', 'bf16-mixed', '16-mixed')}
 
 
 def read_config(path: str | Path) -> StageConfig:

@@ -18,7 +18,7 @@ from hmr_ros.networks.keypoint_guided.heads import Trunk
 from hmr_ros.training.keypoint_guided.module import KeypointGuidedModule
 
 #: tried on every fifth sample, in units of the features' variance times the samples.
-RIDGES = 10.0 ** np.arange(-5, 1)
+RIDGES = 10.0 ** np.arange(-4, 4)
 #: rows of the trunk's output: betas, then s of the camera, then twists.
 BETAS, SCALE, TWISTS = slice(0, 10), slice(10, 11), slice(13, 59)
 OUTPUTS = 59

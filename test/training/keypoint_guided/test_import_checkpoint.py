@@ -141,7 +141,8 @@ def test_other_backbones_are_told_by_their_channels(
     rest = {key: value for key, value in state.items() if key.startswith('flow')}
     theirs = {**features, **rest, **{key: torch.rand(shape) for key, shape in heads.items()}}
     ours = converted({'state_dict': theirs}, tmp_path)
-    key = 'layer4.2.conv2.weight' if backbone == 'resnet34' else 'stage4.2.fuse_layers.3.0.2.0.weight'
+    key = {'resnet34': 'layer4.2.conv2.weight',
+           'hrnet_w48': 'stage4.2.fuse_layers.3.0.2.0.weight'}[backbone]
     torch.testing.assert_close(ours[f'network.backbone.{key}'], features[f'preact.{key}'])
     assert read_network(tmp_path / 'ours.safetensors')[1].backbone == backbone
 

@@ -116,7 +116,8 @@ def test_trainer_processes_share_the_batches(
 
 
 @pytest.mark.parametrize('changes', [
-    {'losses': 'sheet', 'precision': 'bf16-mixed'}, {'losses': 'sheet', 'tokens': 29}, {'backbone': 'resnet34'},
+    {'losses': 'sheet', 'precision': 'bf16-mixed'}, {'losses': 'sheet', 'tokens': 29},
+    {'backbone': 'resnet34'},
     {'losses': 'pretraining'}], ids=str)
 def test_one_step_of_every_recipe(
         changes: dict[str, object], store: Path, tmp_path: Path) -> None:
