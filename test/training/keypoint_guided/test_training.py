@@ -139,7 +139,8 @@ def test_two_hundred_steps_lower_every_term(store: Path, tmp_path: Path) -> None
     with path.open() as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     terms = set(rows[0]) - {'step', 'epoch'}
-    assert terms >= {'keypoints', 'pose', 'twist', 'shape', 'camera', 'early_maps', 'heatmaps', 'loss'}
+    assert terms >= {
+        'keypoints', 'pose', 'twist', 'shape', 'camera', 'early_maps', 'heatmaps', 'loss'}
     for term in terms:
         first, last = (sum(row[term] for row in part) / len(part) for part in
                        (rows[:4], rows[-10:]))
