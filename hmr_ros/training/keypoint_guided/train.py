@@ -35,15 +35,25 @@ def train(
         load_weights(module, config.start_from)
     first = devices * steps_done(resume) if resume else 0
     loader = training_loader(config, workers, first)
-    _trainer(config, out, devices).fit(module, loader, ckpt_path=resume)
+    trainer = _trainer(config, out, devices)
+    trainer.fit(module, loader, ckpt_path=resume)
+    path = Path(out) / 'weights.safetensors'
+    # All processes end with the same weights; two writers would spoil the file.
+    if trainer.is_global_zero:
+        _finish(module, workers, devices * config.steps, path)
+    return path
+
+
+def _finish(module: KeypointGuidedModule, workers: int, first: int, path: Path) -> None:
+    """Fit the trunk, if asked to, to batches from `first` on, and write the weights."""
+    config = module.config
     if config.fit_trunk:
-        unseen = training_loader(config, workers, devices * config.steps)
-        recorded = record(module, iter(unseen), config.fit_trunk)
+        recorded = record(module, iter(training_loader(config, workers, first)), config.fit_trunk)
         explained = fit_trunk(module.network.trunk, recorded)
         logging.getLogger(__name__).info('trunk explains %s of the variance', explained)
     body = 'open_body' if config.body == 'open_body' else 'smpl'
     facts = WeightsFacts(config.backbone, config.tokens, body_model=body)
-    return save_weights(module.state_dict(), Path(out) / 'weights.safetensors', facts)
+    save_weights(module.state_dict(), path, facts)
 
 
 def _trainer(config: StageConfig, out: str | Path, devices: int) -> lightning.Trainer:
