@@ -163,6 +163,17 @@ def test_trunk_folds_and_small_parts_are_exact() -> None:
     assert ones[1, 1] == pytest.approx(1)
 
 
+def test_deployable_blocks_fill_the_vectors(network: KeypointGuided) -> None:
+    """Depth-wise kernels of runtimes take whole vectors only; the added channels are zero."""
+    for block, sheet in zip(deployable(network).backbone.blocks, network.backbone.blocks):
+        depthwise, before = block.depthwise[0], sheet.depthwise[0].out_channels
+        assert depthwise.out_channels % 16 == 0 and depthwise.groups == depthwise.out_channels
+        assert before <= depthwise.out_channels < before + 16
+        first = sheet.expand[0].out_channels
+        added = slice(first, first + depthwise.out_channels - before)
+        assert not depthwise.weight[added].any() and not block.project[0].weight[:, added].any()
+
+
 def test_deployable_network_equals_the_trained_one(network: KeypointGuided) -> None:
     image = torch.randn(1, 3, 256, 256)
     with torch.no_grad():
