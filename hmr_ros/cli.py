@@ -141,8 +141,9 @@ def info(
         _report({}, json_file)
         return
     _only_keypoint_guided(network)
-    _allowed('--backbone', backbone, ('mgfenet', 'resnet34', 'hrnet_w48'))
-    _allowed('--tokens', tokens, (96, 29))
+    choices = _require('hmr_ros.training.keypoint_guided.config').CHOICES
+    _allowed('--backbone', backbone, choices['backbone'])
+    _allowed('--tokens', tokens, choices['tokens'])
     complexity = _require('hmr_ros.evaluation.complexity')
     facts = complexity.describe(complexity.Variant(backbone, tokens))
     paper, as_paper = facts['paper'], facts['as_paper_counts']

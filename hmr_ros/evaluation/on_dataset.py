@@ -28,8 +28,8 @@ from hmr_ros.perception.crops import crop_person, CropTransform
 _CHUNK = 32
 #: joints that a similarity cannot be found without.
 _LEAST_JOINTS = 4
-#: the limb joints among COCO's own 17 keypoints, in the order of LIMB_JOINTS.
-_COCO_LIMBS = np.array([5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])
+#: COCO's own 17 keypoints from here on are the limb joints, in the order of LIMB_JOINTS.
+_COCO_LIMBS_FROM = 5
 
 
 @dataclass
@@ -120,7 +120,7 @@ def _add_limbs(found: _Found, person: LabelledPerson, predictions: Predictions, 
 def limbs(person: LabelledPerson) -> tuple[np.ndarray, np.ndarray]:
     """Labelled limb joints (12, 2) in pixels, and which are valid (12,)."""
     if len(person.native2d) == 17:
-        rows = person.native2d[_COCO_LIMBS]
+        rows = person.native2d[_COCO_LIMBS_FROM:]
         return rows[:, :2], rows[:, 2] > 0
     return person.joints2d[LIMB_JOINTS], person.joints2d_weight[LIMB_JOINTS] > 0
 

@@ -31,8 +31,8 @@ EARLY_BLOCK = 12
 #: convolution sums 47,040 inputs, so that steps of the backbone's size are mostly noise to them.
 RATES = {
     'network.backbone': 1.0, 'decoder': 1.0, 'early': 1.0, 'pretraining': 1.0,
-    'network.tokens.conv': 0.08,
-    'network.tokens': 0.25, 'network.attention': 0.2, 'network.heads': 0.2, 'network.trunk': 0.05}
+    'network.tokens.conv': 0.08, 'network.tokens': 0.25, 'network.attention': 0.2,
+    'network.heads': 0.2, 'network.trunk': 0.05}
 #: median of s = f / (Z b) over the synthetic cameras, where the camera output starts.
 MEDIAN_CAMERA_SCALE = 0.5
 

@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from hmr_ros.evaluation.metrics import LIMB_JOINTS
 from hmr_ros.training.keypoint_guided.losses import heatmap_targets
 
 KEYPOINTS, WIDTH, HEATMAP_SIZE, SIGMA = 17, 256, 64, 2.0
 #: brings the mean squared error of mostly empty maps to about 1 at the start.
 SCALE = 300.0
-#: rows of the 24 joints that stand for COCO's keypoints from the fifth on: shoulders to ankles.
-LIMB_ROWS = np.array([16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8])
 #: left-right partner of each of COCO's keypoints.
 SWAP = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
 
@@ -44,6 +43,7 @@ def pretraining_loss(heatmaps: torch.Tensor, coco: torch.Tensor) -> torch.Tensor
 
 def coco_labels(uvd: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Labels (17, 3) from keypoints (96, 3) and weights (96, 3); the face has none."""
+    # COCO's keypoints from the fifth on are the limb joints, in the same order.
     labels = np.zeros((KEYPOINTS, 3), np.float32)
-    labels[5:, :2], labels[5:, 2] = uvd[LIMB_ROWS, :2], weight[LIMB_ROWS, 0]
+    labels[5:, :2], labels[5:, 2] = uvd[LIMB_JOINTS, :2], weight[LIMB_JOINTS, 0]
     return labels

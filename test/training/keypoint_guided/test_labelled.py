@@ -14,12 +14,13 @@ import pytest
 torch = pytest.importorskip('torch', reason='training needs torch')
 from hmr_ros.body import load_body  # noqa: E402
 from hmr_ros.evaluation.datasets import LabelledPerson  # noqa: E402
+from hmr_ros.evaluation.metrics import LIMB_JOINTS  # noqa: E402
 from hmr_ros.perception.camera import Camera  # noqa: E402
 from hmr_ros.perception.inverse_kinematics import forward_kinematics  # noqa: E402
 from hmr_ros.perception.rotations import axis_angle_to_matrix  # noqa: E402
 from hmr_ros.perception.skeleton import PARENTS  # noqa: E402
 from hmr_ros.training.errors import TrainingError  # noqa: E402
-from hmr_ros.training.keypoint_guided import labelled, pretraining  # noqa: E402
+from hmr_ros.training.keypoint_guided import labelled  # noqa: E402
 from hmr_ros.training.keypoint_guided.config import (  # noqa: E402
     DatasetShare, read_config, StageConfig)
 from hmr_ros.training.keypoint_guided.data import draw_sample, to_tensors  # noqa: E402
@@ -118,7 +119,7 @@ def test_only_what_is_labelled_counts(person: LabelledPerson) -> None:
 def test_keypoints_of_coco_follow_the_picture(plain: None, person: LabelledPerson) -> None:
     """The 12 limb rows are given as COCO's own; they must land where our joints do."""
     native = np.zeros((17, 3), np.float32)
-    native[5:, :2], native[5:, 2] = person.joints2d[pretraining.LIMB_ROWS], 2
+    native[5:, :2], native[5:, 2] = person.joints2d[LIMB_JOINTS], 2
     people = [labelled.LabelledPeople([one], SIZE, None)
               for one in (person, replace(person, native2d=native))]
     for seed in range(6):
