@@ -40,6 +40,41 @@ def test_crop_equals_bilinear_sampling_of_the_sheet_formula():
     assert inside >= 3
 
 
+@pytest.mark.parametrize('finer', [2, 3, 4])
+def test_large_crops_are_averages(finer):
+    """Against the box filter of OpenCV, on a window that lies on whole pixels."""
+    image, size = picture(3, 400, 400), 32
+    side = finer * size
+    transform = crops.CropTransform(100 + side / 2, 60 + side / 2, side, size)
+    window = image[60 - finer:60 + side + finer, 100 - finer:100 + side + finer].astype(np.float32)
+    # Crop pixel x is centred on image pixel 100 + finer * x: its mean reaches to both sides of it.
+    expected = np.empty((size, size, 3))
+    for y in range(size):
+        for x in range(size):
+            low = -0.5 * (finer - 1)
+            spots = low + np.arange(finer)
+            rows, columns = (finer + finer * c + spots for c in (y, x))
+            expected[y, x] = _bilinear(window, rows, columns).mean(axis=(0, 1))
+    assert np.abs(crops.crop_person(image, 'rgb', transform) - expected).max() < 2
+
+
+def _bilinear(image, rows, columns):
+    low_r, low_c = np.floor(rows).astype(int), np.floor(columns).astype(int)
+    r, c = (rows - low_r)[:, None, None], (columns - low_c)[None, :, None]
+    upper, lower = (
+        (1 - c) * image[np.ix_(low_r + down, low_c)] + c * image[np.ix_(low_r + down, low_c + 1)]
+        for down in (0, 1))
+    return (1 - r) * upper + r * lower
+
+
+def test_thin_stripes_do_not_alias():
+    stripes = np.zeros((400, 400, 3), np.uint8)
+    stripes[:, ::4] = 255
+    stripes[:, 1::4] = 255
+    crop = crops.crop_person(stripes, 'rgb', crops.CropTransform(200, 200, 300, 75))
+    assert np.ptp(crop[10:-10, 10:-10].astype(int)) <= 4 and abs(crop.mean() - 127) < 8
+
+
 def test_channels_and_constants():
     image = np.full((50, 50, 3), (10, 100, 200), np.uint8)
     box = np.array([[10, 10, 40, 40]])
