@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 import hashlib
 from pathlib import Path
@@ -15,7 +16,8 @@ from hmr_ros.evaluation.prediction import Crops
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import CropTransform, MARGIN
 from hmr_ros.training import synthetic
-from hmr_ros.training.synthetic import CutoutStore, Recipe, render_cutouts, SyntheticPeople
+from hmr_ros.training.synthetic import (
+    CutoutStore, Recipe, render_cutouts, render_sequences, SyntheticPeople)
 from hmr_ros.training.synthetic.cameras import sample_views
 from hmr_ros.training.synthetic.cutouts import draw_betas, pose_crowd
 from hmr_ros.training.synthetic.labels import project
@@ -50,8 +52,19 @@ class Truth:
 
 
 def held_out_store(body: BodyModel, count: int) -> CutoutStore:
+    """Return `count` rendered people, kept in the user's cache folder."""
+    return _cached(body, f'{count}', lambda: render_cutouts(body, count, seed=SEED))
+
+
+def held_out_films(body: BodyModel, count: int, frames: int, rate_hz: float) -> CutoutStore:
+    """Return `count` rendered sequences of `frames` frames, kept in the user's cache folder."""
+    return _cached(body, f'{count}x{frames}at{rate_hz:g}', lambda: render_sequences(
+        body, count, frames, SEED, rate_hz))
+
+
+def _cached(body: BodyModel, name: str, render: Callable[[], CutoutStore]) -> CutoutStore:
     """
-    Return `count` rendered people, kept in the user's cache folder.
+    Load or render and save a store.
 
     The file name holds a digest of the body and of the code that renders, so that a changed
     generator never meets old people.
@@ -59,10 +72,10 @@ def held_out_store(body: BodyModel, count: int) -> CutoutStore:
     digest = hashlib.sha256(body.sha256.encode())
     for path in sorted(Path(synthetic.__file__).parent.glob('*.py')):
         digest.update(path.read_bytes())
-    path = cache_folder() / f'held_out_{SEED}_{count}_{digest.hexdigest()[:12]}.npz'
+    path = cache_folder() / f'held_out_{SEED}_{name}_{digest.hexdigest()[:12]}.npz'
     if path.is_file():
         return CutoutStore.load(path)
-    store = render_cutouts(body, count, seed=SEED)
+    store = render()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.stem + '.part.npz')
     store.save(unfinished)

@@ -23,6 +23,7 @@ from hmr_ros.evaluation.metrics import LIMB_JOINTS, mean_percent, pck_hits, tors
 from hmr_ros.evaluation.prediction import coarsened, Crops, predict, Predictions
 from hmr_ros.evaluation.real_people import read_labels, read_pictures, RealPerson
 from hmr_ros.evaluation.scores import MAIN, Scores, THRESHOLDS
+from hmr_ros.evaluation.sequences import evaluate_sequences
 from hmr_ros.evaluation.subject import ASSUMED_FOV_DEG, Subject
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import crop_person, CropTransform
@@ -32,6 +33,8 @@ from hmr_ros.training.synthetic import CLEAN, Recipe, SyntheticPeople
 
 #: sides in pixels to which the clean crops are coarsened.
 RESOLUTIONS = (256, 64, 32)
+#: sequences, of 32 frames, for each held-out person.
+SEQUENCES_SHARE = 0.01
 _CHUNK = 32
 
 
@@ -71,12 +74,14 @@ def run_evaluation(
             subject, held_out.held_out_people(store, size, Recipe()), mean, RESOLUTIONS[:1],
             progress, 'augmented')
         del augmented['by_resolution']
+        sequences = evaluate_sequences(
+            subject, max(1, round(samples * SEQUENCES_SHARE)), progress=progress)
     real_result = evaluate_real(subject, real, mean) if real is not None else None
     report = {
         'network': 'keypoint_guided', 'engine': {
             key: getattr(engine, key) for key in ('name', 'backend', 'precision', 'sha256')},
         'dataset': f'synthetic held-out people, seed {held_out.SEED}, no augmentation', **report,
-        'augmented': augmented, **({'real': real_result.report} if real_result else {}),
+        'augmented': augmented, 'sequences': sequences, **({'real': real_result.report} if real_result else {}),
         **surroundings}
     show(report, console)
     if out is not None:
@@ -204,6 +209,11 @@ def show(report: dict[str, Any], console: Console) -> None:
         table.add_row(name, *('' if value is None else f'{value:.1f}' for value in values))
     console.print(table)
     console.print(_joint_table(report))
+    steady = report['sequences']
+    console.print(
+        f'{steady["sequences"]} sequences, {steady["rate_hz"]:g} Hz: acceleration error '
+        f'{steady["acceleration_error_mm"]:.1f} mm per frame^2 (predicted '
+        f'{steady["acceleration_mm"]:.1f}, true {steady["true_acceleration_mm"]:.1f})')
 
 
 def _joint_table(report: dict[str, Any]) -> Table:

@@ -277,9 +277,10 @@ def _tight(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return picture[y:y + h, x:x + w].reshape(-1, 4), np.int32([x, y, w, h])
 
 
-def _render_one(
+def render_one(
         body: BodyModel, anatomy: Anatomy, crowd: Crowd, i: int, rng: np.random.Generator,
         size: int) -> dict[str, np.ndarray]:
+    """Dress and render person `i` of a crowd; `rng` draws clothes and light."""
     look, light = draw_look(rng), draw_light(rng, crowd.up[i])
     person = dress(body, anatomy, crowd, i, look)
     window = window_around(person.vertices, crowd.views, i, size)
@@ -302,7 +303,7 @@ def _render_chunk(
     betas, pose = draw_betas(rng, _CHUNK), sample_poses(rng, _CHUNK)
     crowd = pose_crowd(body, pose, betas, sample_views(rng, _CHUNK))
     rest = np.concatenate([body.rest_joints(betas), body.rest_leaves(betas)], axis=1)
-    rows = [_render_one(body, anatomy, crowd, i, rng, size) for i in range(count)]
+    rows = [render_one(body, anatomy, crowd, i, rng, size) for i in range(count)]
     out = {name: [row[name] for row in rows] for name in rows[0]}
     known = {'rotmats': crowd.rotmats, 'betas': betas, 'transl': crowd.transl,
              'joints3d': crowd.joints3d, 'phi': twist_labels(crowd.rotmats, rest)}
@@ -324,7 +325,13 @@ def render_cutouts(body: BodyModel, count: int, seed: int, size: int = 320) -> C
         rows = _render_chunk(body, anatomy, min(_CHUNK, count - first), rng, size)
         for name, values in rows.items():
             columns.setdefault(name, []).extend(values)
-    pixels = columns.pop('pixels')
+    return to_store(columns, size)
+
+
+def to_store(columns: dict[str, list[np.ndarray]], size: int) -> CutoutStore:
+    """Make a store of one list of rows per array."""
+    rows = {name: np.stack(values) for name, values in columns.items() if name != 'pixels'}
+    pixels = columns['pixels']
     starts = np.concatenate([[0], np.cumsum([len(p) for p in pixels])])
-    return CutoutStore(pixels=np.concatenate(pixels), starts=starts, size=np.int64(size),
-                       **{name: np.stack(values) for name, values in columns.items()})
+    return CutoutStore(
+        pixels=np.concatenate(pixels), starts=starts, size=np.int64(size), **rows)

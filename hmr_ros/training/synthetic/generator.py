@@ -161,8 +161,18 @@ class SyntheticPeople:
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Put person `index` of the store into a crop."""
-        place = self._place(index, rng)
-        image, mask = self._paint(index, place, rng)
+        return self.frame(index, rng, rng)
+
+    def frame(
+            self, index: int, place_rng: np.random.Generator,
+            paint_rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """
+        As `sample`, with draws of their own for the crop and for what is painted.
+
+        Frames of a film keep their background when each gets an equal `paint_rng`.
+        """
+        place = self._place(index, place_rng)
+        image, mask = self._paint(index, place, paint_rng)
         return {'image': image, 'mask': mask, **self._labels(index, place, mask),
                 'index': np.int64(index)}
 

@@ -265,7 +265,7 @@ GESTURES = {
     'in_pockets': (in_pockets, 0.07, 0.7), 'fold': (fold, 0.06, 1.0),
     'behind_back': (behind_back, 0.03, 0.9), 'reach': (reach, 0.09, 0.3),
     'wave': (wave, 0.05, 0.1), 'raise_arms': (raise_arms, 0.04, 0.6), 'carry': (carry, 0.05, 1.0)}
-_OWN_ARMS = ('fall', 'tumble', 'run')
+OWN_ARMS = ('fall', 'tumble', 'run')
 
 
 def _pick(rng: np.random.Generator, table: dict, count: int) -> np.ndarray:
@@ -273,7 +273,7 @@ def _pick(rng: np.random.Generator, table: dict, count: int) -> np.ndarray:
     return rng.choice(np.array(list(table)), count, p=shares / shares.sum())
 
 
-def _gesture(pose: Pose, rng: np.random.Generator) -> None:
+def gesture(pose: Pose, rng: np.random.Generator) -> None:
     """Overwrite arms of each person with a gesture of one arm or both."""
     names, draw = _pick(rng, GESTURES, len(pose)), rng.random(len(pose))
     for name, (function, _, both) in GESTURES.items():
@@ -305,8 +305,8 @@ def sample_angles(
             continue
         pose = Pose(len(rows))
         function(pose, rng, rng.random(len(rows)))
-        if name not in _OWN_ARMS:
-            _gesture(pose, rng)
+        if name not in OWN_ARMS:
+            gesture(pose, rng)
         angles[rows] = pose.angles
     return limited(angles + rng.normal(0, 1, angles.shape) * SPREAD), names
 
