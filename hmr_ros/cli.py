@@ -129,7 +129,7 @@ def _show_session(summary: dict[str, Any]) -> None:
 def info(
         network: Annotated[Optional[str], typer.Argument(
             help='Name of a network; versions and machine when left out.')] = None,
-        backbone: Annotated[str, typer.Option(help='mgfenet, resnet34 or hrnet_w48.')] = 'mgfenet',
+        backbone: Annotated[str, typer.Option(help='compact, mgfenet, resnet34 or hrnet_w48.')] = 'compact',
         tokens: Annotated[int, typer.Option(help='96, or 29 for the ablation.')] = 96,
         json_file: JsonFile = None) -> None:
     """Show versions and machine, or the size of a network beside the published one."""
@@ -201,7 +201,7 @@ def benchmark_engines(
     _allowed('--beside', beside, ('none', 'torch'))
     contenders = {}
     if beside == 'torch':
-        contenders['keypoint_guided'] = _require('hmr_ros.evaluation.eager').EagerEngine
+        contenders['keypoint_guided'] = _require('hmr_ros.evaluation.eager').EagerEngine.like
     rows = list(rows_of(batch or [1, 2, 4], threads or [1, 2], seconds, contenders))
     columns = ['engine', 'network', 'backend', 'precision', 'batch', 'threads', 'p50_ms', 'p95_ms']
     _table('Engines', columns, [[row[column] for column in columns] for row in rows])

@@ -9,10 +9,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hmr_ros.networks.keypoint_guided import KeypointGuided, Variant
+from hmr_ros.networks.keypoint_guided import AnyNetwork, build_network, Variant
 from hmr_ros.networks.keypoint_guided.spectral_filter import SpectralFilter
 
-IMAGE_SIZE = 256
 #: Table II (the last row is Table V) of the paper by variant; how it counted: sheet, section 8.
 PAPER: dict[Variant, dict[str, float]] = {
     Variant(): {'gmacs': 0.8, 'parameters_m': 10.9, 'backbone_parameters_m': 4.66},
@@ -22,16 +21,20 @@ PAPER: dict[Variant, dict[str, float]] = {
 _COUNTED = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 
 
-def count_macs(network: nn.Module, image_size: int = IMAGE_SIZE) -> int:
+def count_macs(network: AnyNetwork) -> int:
     """
-    Multiply-accumulates of convolutions and matrix products for one square RGB image.
+    Multiply-accumulates of convolutions and matrix products for one crop.
 
     Spectral filters are left out; see `filter_macs`.
     """
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        network.eval()(torch.zeros(1, 3, image_size, image_size))
+        network.eval()(_crop(network))
     return counter.get_total_flops() // 2
+
+
+def _crop(network: AnyNetwork) -> torch.Tensor:
+    return torch.zeros(1, 3, network.image_size, network.image_size)
 
 
 def filter_macs(network: nn.Module) -> int:
@@ -41,7 +44,7 @@ def filter_macs(network: nn.Module) -> int:
         for module in network.modules() if isinstance(module, SpectralFilter))
 
 
-def count_as_paper(network: nn.Module, image_size: int = IMAGE_SIZE) -> tuple[int, int]:
+def count_as_paper(network: AnyNetwork) -> tuple[int, int]:
     """
     Count multiply-accumulates and parameters as the program `thop` does, which the paper used.
 
@@ -59,7 +62,7 @@ def count_as_paper(network: nn.Module, image_size: int = IMAGE_SIZE) -> tuple[in
     hooks = [layer.register_forward_hook(add) for layer in layers]
     try:
         with torch.no_grad():
-            network.eval()(torch.zeros(1, 3, image_size, image_size))
+            network.eval()(_crop(network))
     finally:
         for hook in hooks:
             hook.remove()
@@ -68,7 +71,7 @@ def count_as_paper(network: nn.Module, image_size: int = IMAGE_SIZE) -> tuple[in
 
 def describe(variant: Variant = Variant()) -> dict[str, Any]:
     """Parameters, by module too, and GMAC of a variant of keypoint_guided, in both countings."""
-    network = KeypointGuided(variant)
+    network = build_network(variant)
     as_paper = count_as_paper(network)
     return {
         'network': 'keypoint_guided', 'backbone': variant.backbone, 'tokens': variant.tokens,

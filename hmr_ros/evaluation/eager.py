@@ -8,26 +8,33 @@ from typing import Mapping
 import numpy as np
 import torch
 
-from hmr_ros.networks.keypoint_guided import KeypointGuided
+from hmr_ros.networks.keypoint_guided import (
+    AnyNetwork, build_network, COMPACT, input_shapes, output_shapes, Variant)
 from hmr_ros.runtime import TensorSpec
+from hmr_ros.runtime.manifest import ManifestEntry
 
 
 class EagerEngine:
-    """keypoint_guided as torch runs it layer by layer; speed does not depend on the weights."""
+    """keypoint_guided as torch runs it layer by layer."""
 
     name, backend, precision, sha256 = 'keypoint_guided', 'torch eager', 'fp32', ''
-    inputs = (TensorSpec('image', (-1, 3, 256, 256), 'float32'),)
-    outputs = tuple(TensorSpec(name, shape, 'float32') for name, shape in (
-        ('uvd', (-1, 96, 3)), ('sigma', (-1, 96, 3)), ('phi', (-1, 23, 2)), ('betas', (-1, 10)),
-        ('cam', (-1, 3)), ('feature', (-1, 1216))))
 
-    def __init__(self, threads: int, network: KeypointGuided | None = None) -> None:
-        network = network if network is not None else KeypointGuided()
+    def __init__(self, threads: int, network: AnyNetwork) -> None:
+        self.inputs, self.outputs = (
+            tuple(TensorSpec(name, shape, 'float32') for name, shape in shapes.items())
+            for shapes in (input_shapes(network), output_shapes(network)))
         self._network = network.eval().to(memory_format=torch.channels_last)
         self._threads = threads
 
+    @classmethod
+    def like(cls, entry: ManifestEntry, threads: int) -> EagerEngine:
+        """Random weights, on which speed does not depend, for an engine of the same crops."""
+        compact = build_network(COMPACT)
+        fits = entry.image_size == compact.image_size
+        return cls(threads, compact if fits else build_network(Variant()))
+
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run one batch of `image` (N, 3, 256, 256)."""
+        """Run one batch of `image` (N, 3, S, S)."""
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         image = torch.from_numpy(feeds['image']).contiguous(memory_format=torch.channels_last)

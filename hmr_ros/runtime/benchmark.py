@@ -12,8 +12,8 @@ import numpy as np
 from hmr_ros.runtime import Engine, load_engine
 from hmr_ros.runtime.manifest import engines_folder, ManifestEntry, read_manifest
 
-#: makes another engine of the same network, for a number of threads, to compare with.
-Contender = Callable[[int], Engine]
+#: makes another engine like that of an entry, for a number of threads, to compare with.
+Contender = Callable[[ManifestEntry, int], Engine]
 _LEAST_RUNS = 5
 
 
@@ -55,7 +55,7 @@ def benchmark_engines(
         for count in threads:
             engines = [load_engine(name, threads=count)]
             if entry.network in contenders:
-                engines.append(contenders[entry.network](count))
+                engines.append(contenders[entry.network](entry, count))
             for batch in batches:
                 yield from _rows(entry, engines, batch, count, seconds)
             for engine in engines:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
@@ -13,17 +13,19 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from hmr_ros.networks.keypoint_guided.heads import FoldedTrunk
 from hmr_ros.networks.keypoint_guided.mgfenet import Block, ConvNorm, MGFENet, SqueezeExcite
 from hmr_ros.networks.keypoint_guided.network import KeypointGuided
+from hmr_ros.networks.keypoint_guided.pyramid import Rise
 from hmr_ros.networks.keypoint_guided.spectral_filter import MatmulSpectralFilter
 
+Network = TypeVar('Network', bound=nn.Module)
 #: channels that runtimes block together with 512-bit vectors.
 VECTOR_CHANNELS = 16
 
 
-def deployable(network: KeypointGuided) -> KeypointGuided:
+def deployable(network: Network) -> Network:
     """
     Return a copy in evaluation mode with the exact simplifications of the sheet, section 7.4.
 
-    Same inputs and outputs to rounding; only 256x256 crops.
+    Same inputs and outputs to rounding; only crops of the network's `image_size`.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     network = network.to(memory_format=torch.contiguous_format)
@@ -31,12 +33,26 @@ def deployable(network: KeypointGuided) -> KeypointGuided:
         if isinstance(module, ConvNorm):
             module[0] = fuse_conv_bn_eval(module[0], module[1])
             module[1] = nn.Identity()
+        if isinstance(module, Rise):
+            fold_norm(module)
     if isinstance(network.backbone, MGFENet):
         for block in network.backbone.blocks:
             block.filter = MatmulSpectralFilter(block.filter)
             widen(block)
-    network.trunk = FoldedTrunk(network.trunk)
+    if isinstance(network, KeypointGuided):
+        network.trunk = FoldedTrunk(network.trunk)
     return network
+
+
+def fold_norm(rise: Rise) -> None:
+    """Put the norm behind a sum of two convolutions into them, where no runtime looks for it."""
+    norm = rise.norm
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    rise.up.weight = nn.Parameter(rise.up.weight * scale[:, None, None], requires_grad=False)
+    rise.side.weight = nn.Parameter(
+        rise.side.weight * scale[:, None, None, None], requires_grad=False)
+    rise.side.bias = nn.Parameter(norm.bias - norm.running_mean * scale, requires_grad=False)
+    rise.norm = nn.Identity()
 
 
 def widen(block: Block) -> None:

@@ -53,24 +53,27 @@ class KeypointTokens(nn.Module):
 class GatedAttention(nn.Module):
     """One gated attention unit over the keypoints: squared ReLU, no softmax, no bias terms."""
 
-    def __init__(self) -> None:
+    def __init__(
+            self, width: int = TOKEN_WIDTH, gate_width: int = GATE_WIDTH,
+            key_width: int = KEY_WIDTH) -> None:
         super().__init__()
-        self.norm = ScaleNorm(TOKEN_WIDTH)
-        self.uv = nn.Linear(TOKEN_WIDTH, 2 * GATE_WIDTH + KEY_WIDTH, bias=False)
-        self.gamma = nn.Parameter(torch.rand(2, KEY_WIDTH))
-        self.beta = nn.Parameter(torch.rand(2, KEY_WIDTH))
-        self.out = nn.Linear(GATE_WIDTH, TOKEN_WIDTH, bias=False)
-        self.residual_scale = nn.Parameter(torch.ones(TOKEN_WIDTH))
+        self.widths = [gate_width, gate_width, key_width]
+        self.norm = ScaleNorm(width)
+        self.uv = nn.Linear(width, sum(self.widths), bias=False)
+        self.gamma = nn.Parameter(torch.rand(2, key_width))
+        self.beta = nn.Parameter(torch.rand(2, key_width))
+        self.out = nn.Linear(gate_width, width, bias=False)
+        self.residual_scale = nn.Parameter(torch.ones(width))
         nn.init.xavier_uniform_(self.uv.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map tokens `(N, K, 256)` to tokens; the unnormalised square stays in float32."""
+        """Map tokens `(N, K, width)` to tokens; the unnormalised square stays in float32."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
-            u, v, b = functional.silu(self.uv(self.norm(x))).split(
-                [GATE_WIDTH, GATE_WIDTH, KEY_WIDTH], -1)
+            u, v, b = functional.silu(self.uv(self.norm(x))).split(self.widths, -1)
             query, key = b * self.gamma[0] + self.beta[0], b * self.gamma[1] + self.beta[1]
-            attention = functional.relu(query @ key.transpose(-1, -2) * KEY_WIDTH ** -0.5) ** 2
+            attention = functional.relu(
+                query @ key.transpose(-1, -2) * self.widths[-1] ** -0.5) ** 2
             return x * self.residual_scale + self.out(u * (attention @ v))
 
 

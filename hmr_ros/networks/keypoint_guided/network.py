@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -13,6 +12,7 @@ from hmr_ros.networks.keypoint_guided.heads import (
     CoordinateHeads, GatedAttention, KeypointTokens, MARKERS_FROM, TOKEN_WIDTH, Trunk)
 from hmr_ros.networks.keypoint_guided.hrnet import HRNetW48
 from hmr_ros.networks.keypoint_guided.mgfenet import MGFENet
+from hmr_ros.networks.keypoint_guided.prediction import Prediction
 from hmr_ros.networks.keypoint_guided.resnet import ResNet34
 
 KEYPOINTS = 96
@@ -34,24 +34,10 @@ class Variant:
     tokens: int = KEYPOINTS
 
 
-class Prediction(NamedTuple):
-    """
-    Engine tensors of the sheet, section 1.1, N crops; K tokens, 96 but for the ablation.
-
-    uvd (N, K, 3), sigma (N, K, 3), phi (N, 23, 2), betas (N, 10), cam (N, 3),
-    feature (N, 1216) with the default backbone.
-    """
-
-    uvd: torch.Tensor
-    sigma: torch.Tensor
-    phi: torch.Tensor
-    betas: torch.Tensor
-    cam: torch.Tensor
-    feature: torch.Tensor
-
-
 class KeypointGuided(nn.Module):
     """Backbone with keypoint tokens, gated attention, coordinate heads and trunk."""
+
+    image_size = 256
 
     def __init__(self, variant: Variant = Variant()) -> None:
         super().__init__()
@@ -62,6 +48,16 @@ class KeypointGuided(nn.Module):
         self.heads = CoordinateHeads()
         markers = variant.tokens > MARKERS_FROM
         self.trunk = Trunk(channels + TOKEN_WIDTH if markers else channels)
+
+    @property
+    def keypoints(self) -> int:
+        """How many keypoints it predicts."""
+        return self.tokens.conv.out_channels
+
+    @property
+    def feature_width(self) -> int:
+        """Length of the pooled feature vector."""
+        return self.trunk.fc1.in_features
 
     def forward(self, image: torch.Tensor) -> Prediction:
         """Map normalised crops `(N, 3, 256, 256)` to a Prediction."""

@@ -42,7 +42,7 @@ class StageConfig:
     precision     32-true, bf16-mixed or 16-mixed
     checkpoint_every steps between checkpoints to resume from
     seed          of the samples and of the initial weights
-    backbone      mgfenet, resnet34 or hrnet_w48
+    backbone      mgfenet, resnet34 or hrnet_w48 of the paper, or the network compact
     tokens        96, or 29 for the joints-only ablation
     losses        own: Laplace likelihood and keypoint maps; sheet: the authors' objective;
                   pretraining: heat-maps of COCO's 17 keypoints, for the backbone only
@@ -76,7 +76,7 @@ class StageConfig:
 
 
 #: what some keys may be.
-CHOICES = {'backbone': ('mgfenet', 'resnet34', 'hrnet_w48'), 'tokens': (96, 29),
+CHOICES = {'backbone': ('mgfenet', 'resnet34', 'hrnet_w48', 'compact'), 'tokens': (96, 29),
            'losses': ('own', 'sheet', 'pretraining'), 'size': (64, 128, 256),
            'precision': ('32-true', 'bf16-mixed', '16-mixed')}
 
@@ -100,6 +100,7 @@ def read_config(path: str | Path) -> StageConfig:
     datasets = tuple(_dataset(row, path) for row in content.get('datasets', ()))
     config = StageConfig(**{**content, 'stores': tuple(content['stores']), 'datasets': datasets})
     _check_sources(config, path)
+    _check_network(config, path)
     return config
 
 
@@ -110,6 +111,19 @@ def _dataset(row: object, path: str | Path) -> DatasetShare:
         raise TrainingError(
             f'training configuration {path} has the dataset {row}; expected name, folder, share '
             'and, if not train, split') from error
+
+
+#: what the network compact has no parts for, by key: the only value it may have.
+_COMPACT = {'tokens': 96, 'losses': 'own', 'early_weight': 0.0, 'frozen_blocks': 0, 'fit_trunk': 0}
+
+
+def _check_network(config: StageConfig, path: str | Path) -> None:
+    for key, only in _COMPACT.items():
+        value = getattr(config, key)
+        if config.backbone == 'compact' and value != only:
+            raise TrainingError(
+                f'{key} in training configuration {path} is {value}, but the network compact is '
+                f'trained with {only}; leave it out')
 
 
 def _check_sources(config: StageConfig, path: str | Path) -> None:

@@ -13,41 +13,32 @@ from onnx import numpy_helper
 import torch
 
 from hmr_ros.body.model import BodyModel
-from hmr_ros.networks.keypoint_guided import KeypointGuided
+from hmr_ros.networks.keypoint_guided import AnyNetwork, input_shapes, output_shapes
 from hmr_ros.networks.keypoint_guided.deploy import deployable
-from hmr_ros.networks.keypoint_guided.network import Prediction
+from hmr_ros.networks.keypoint_guided.prediction import Prediction
 from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.keypoint_guided.weights import WeightsFacts
 
 OPSET = 18
-IMAGE_SIZE = 256
 #: smaller tensors stay float32: biases, gains, and the exact DFT matrices.
 STORED_AS_FLOAT16 = 512
-INPUTS = {'image': (-1, 3, IMAGE_SIZE, IMAGE_SIZE)}
 
 
-def output_shapes(network: KeypointGuided) -> dict[str, tuple[int, ...]]:
-    """Shapes of the engine's outputs, -1 for the people."""
-    tokens, features = network.tokens.conv.out_channels, network.trunk.fc1.in_features
-    return {'uvd': (-1, tokens, 3), 'sigma': (-1, tokens, 3), 'phi': (-1, 23, 2),
-            'betas': (-1, 10), 'cam': (-1, 3), 'feature': (-1, features)}
-
-
-def export_onnx(network: KeypointGuided, path: str | Path, weights: str = 'float16') -> Path:
+def export_onnx(network: AnyNetwork, path: str | Path, weights: str = 'float16') -> Path:
     """
     Write the network to `path`; `weights` 'float32' or 'float16' is how the file stores them.
 
     The graph computes in float32 either way; the batch is dynamic.
     """
-    path, outputs = Path(path), output_shapes(network)
-    tensors = [*INPUTS, *outputs]
+    path, inputs, outputs = Path(path), input_shapes(network), output_shapes(network)
+    tensors, size = [*inputs, *outputs], network.image_size
     with warnings.catch_warnings():
         # The tracer warns about Python comparisons of shapes, which are static here.
         warnings.simplefilter('ignore')
         torch.onnx.export(
-            deployable(network), torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE), str(path),
-            input_names=list(INPUTS), output_names=list(Prediction._fields), dynamo=False,
+            deployable(network), torch.zeros(2, 3, size, size), str(path),
+            input_names=list(inputs), output_names=list(Prediction._fields), dynamo=False,
             opset_version=OPSET, dynamic_axes={name: {0: 'people'} for name in tensors})
     model = onnx.load(path)
     _share_equal_tensors(model.graph)
@@ -102,7 +93,7 @@ def _store_float16(graph: onnx.GraphProto) -> None:
 
 
 def export_engine(
-        network: KeypointGuided, body: BodyModel, folder: str | Path, name: str,
+        network: AnyNetwork, body: BodyModel, folder: str | Path, name: str,
         weights: str = 'float16', facts: WeightsFacts = WeightsFacts(), training_data: str = '',
         accuracy: dict[str, float] | None = None) -> ManifestEntry:
     """
@@ -118,8 +109,8 @@ def export_engine(
     folder = Path(folder)
     path = export_onnx(network, folder / f'{name}.onnx', weights)
     entry = ManifestEntry(
-        name, 'keypoint_guided', path.name, file_sha256(path), OPSET, INPUTS,
-        output_shapes(network), IMAGE_SIZE, facts.mean, facts.std, facts.licence,
+        name, 'keypoint_guided', path.name, file_sha256(path), OPSET,
+        input_shapes(network), output_shapes(network), network.image_size, facts.mean, facts.std, facts.licence,
         facts.projection, weights, keypoints_digest(body), body.name, body.sha256, training_data,
         accuracy or {})
     add_entry(folder, entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from hmr_ros.networks.keypoint_guided.network import Prediction
+from hmr_ros.networks.keypoint_guided.prediction import Prediction
 
 #: sides of the decoder's heat-maps and spreads of the Gaussians, in cells.
 HEATMAP_SIZE, HEATMAP_SIGMA, TOKEN_SIGMA = 32, 1.5, 1.2
@@ -54,14 +54,17 @@ def token_map_targets(uvd: torch.Tensor, size: int) -> torch.Tensor:
 def map_error(
         maps: torch.Tensor, targets: torch.Tensor,
         batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean squared error of maps `(N, K, H, H)` of the first K keypoints."""
+    return (((maps - targets) ** 2).mean((2, 3)) * trust(batch)[:, :maps.shape[1]]).mean()
+
+
+def trust(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """
-    Mean squared error of maps `(N, K, H, H)` of the first K keypoints.
+    Weights `(N, 96)` of the keypoints' maps.
 
     Keypoints that nothing shows count a third: where they are is a guess.
     """
-    keypoints = maps.shape[1]
-    trust = batch['uvd_weight'][:, :keypoints, 0] * (1 + 2 * batch['visible'][:, :keypoints]) / 3
-    return (((maps - targets) ** 2).mean((2, 3)) * trust).mean()
+    return batch['uvd_weight'][..., 0] * (1 + 2 * batch['visible']) / 3
 
 
 def token_map_error(maps: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:

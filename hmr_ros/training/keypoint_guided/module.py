@@ -11,10 +11,12 @@ from torch import nn
 from torch.nn import functional
 
 from hmr_ros.body import load_body
-from hmr_ros.networks.keypoint_guided import KeypointGuided, Variant
+from hmr_ros.networks.keypoint_guided import build_network, KeypointGuided, Variant
+from hmr_ros.networks.keypoint_guided.compact import CompactKeypointGuided
 from hmr_ros.networks.keypoint_guided.heads import TOKEN_MAP
 from hmr_ros.networks.keypoint_guided.mgfenet import BLOCKS, MGFENet
-from hmr_ros.networks.keypoint_guided.network import Prediction
+from hmr_ros.networks.keypoint_guided.prediction import Prediction
+from hmr_ros.training.keypoint_guided.compact_losses import compact_terms
 from hmr_ros.training.keypoint_guided.config import StageConfig
 from hmr_ros.training.keypoint_guided.losses import (
     DEPTH_OFFSET, heatmap_targets, HEATMAP_SCALE, HEATMAP_SIGMA, HEATMAP_SIZE, loss_terms,
@@ -32,7 +34,7 @@ EARLY_BLOCK = 12
 RATES = {
     'network.backbone': 1.0, 'decoder': 1.0, 'early': 1.0, 'pretraining': 1.0,
     'network.tokens.conv': 0.08, 'network.tokens': 0.25, 'network.attention': 0.2,
-    'network.heads': 0.2, 'network.trunk': 0.05}
+    'network.heads': 0.2, 'network.trunk': 0.05, 'network.maps': 1.0, 'network.reader': 0.5}
 #: median of s = f / (Z b) over the synthetic cameras, where the camera output starts.
 MEDIAN_CAMERA_SCALE = 0.5
 
@@ -98,21 +100,27 @@ class KeypointGuidedModule(lightning.LightningModule):
         torch.manual_seed(config.seed)
         self.config = config
         variant = Variant(config.backbone, config.tokens)
-        self.network = KeypointGuided(variant).to(memory_format=torch.channels_last)
-        self.network.trunk.init_camera[0] = MEDIAN_CAMERA_SCALE
-        self.decoder = HeatmapDecoder(self.network.backbone.channels)
-        if config.backbone == 'mgfenet':
-            self.early = EarlyMaps(self.network.backbone, config.tokens)
-        if config.losses == 'pretraining':
-            self.pretraining = PretrainingDecoder(self.network.backbone.channels)
-        if config.losses == 'sheet':
-            self.sheet = SheetLosses(load_body(config.body))
-        else:
-            start_as_centroids(self.network)
+        self.network = build_network(variant).to(memory_format=torch.channels_last)
+        if isinstance(self.network, KeypointGuided):
+            self._add_helpers(self.network)
         self.register_buffer('mean', 255 * torch.tensor(OWN.mean)[:, None, None])
         self.register_buffer('std', 255 * torch.tensor(OWN.std)[:, None, None])
         if config.freeze_after == 0:
             self._freeze(config.frozen_blocks)
+
+    def _add_helpers(self, network: KeypointGuided) -> None:
+        """Start values and parts that only training has."""
+        config = self.config
+        network.trunk.init_camera[0] = MEDIAN_CAMERA_SCALE
+        self.decoder = HeatmapDecoder(network.backbone.channels)
+        if config.backbone == 'mgfenet':
+            self.early = EarlyMaps(network.backbone, config.tokens)
+        if config.losses == 'pretraining':
+            self.pretraining = PretrainingDecoder(network.backbone.channels)
+        if config.losses == 'sheet':
+            self.sheet = SheetLosses(load_body(config.body))
+        else:
+            start_as_centroids(network)
 
     def on_train_batch_start(self, batch: dict[str, torch.Tensor], index: int) -> None:
         """Freeze the leading blocks once they have settled: their gradients cost the most."""
@@ -134,21 +142,26 @@ class KeypointGuidedModule(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
         """Sum of the loss terms, each logged."""
-        f = self.network.backbone(self.normalised(batch['image']))
+        terms = self._terms(self.normalised(batch['image']), batch)
+        total = torch.stack(list(terms.values())).sum()
+        self.log_dict(terms)
+        self.log('loss', total, prog_bar=True)
+        return total
+
+    def _terms(
+            self, image: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if isinstance(self.network, CompactKeypointGuided):
+            prediction, reading = self.network.stages(image)
+            return compact_terms(prediction, reading, batch)
+        f = self.network.backbone(image)
         if self.config.losses == 'pretraining':
-            loss = pretraining_loss(self.pretraining(f).float(), batch['coco'])
-            self.log('loss', loss, prog_bar=True)
-            return loss
+            return {'heatmaps': pretraining_loss(self.pretraining(f).float(), batch['coco'])}
         maps = self.network.tokens.maps(f)
         prediction = Prediction(*(value.float() for value in self.network.read_out(f, maps)))
         # Likelihoods and rotations need float32, whatever the network computes in.
         with torch.autocast(f.device.type, enabled=False):
             terms = self._main_terms(prediction, maps.float(), batch)
-        terms.update(self._auxiliary(f, batch))
-        total = torch.stack(list(terms.values())).sum()
-        self.log_dict(terms)
-        self.log('loss', total, prog_bar=True)
-        return total
+        return {**terms, **self._auxiliary(f, batch)}
 
     def _main_terms(
             self, prediction: Prediction, maps: torch.Tensor,

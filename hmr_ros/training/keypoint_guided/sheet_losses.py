@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hmr_ros.body.model import BodyModel
-from hmr_ros.networks.keypoint_guided.network import Prediction
+from hmr_ros.networks.keypoint_guided.prediction import Prediction
 from hmr_ros.perception.keypoint_guided import DEPTH_SCALE_M, JOINTS
 from hmr_ros.training.keypoint_guided.flows import Flows, mean_of_negative
 from hmr_ros.training.keypoint_guided.kinematics import naive_rotations, quaternions

@@ -11,7 +11,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from hmr_ros.networks.keypoint_guided import KeypointGuided, Variant
+from hmr_ros.networks.keypoint_guided import AnyNetwork, build_network, Variant
 from hmr_ros.training.errors import TrainingError
 
 #: parts of a training module that only training has; a stage may begin without them.
@@ -80,10 +80,10 @@ def load_weights(module: torch.nn.Module, path: str | Path) -> None:
     _fill(module, {**helpers, **state}, path)
 
 
-def read_network(path: str | Path) -> tuple[KeypointGuided, WeightsFacts]:
+def read_network(path: str | Path) -> tuple[AnyNetwork, WeightsFacts]:
     """Return the network of a weights file, as trained, and its facts."""
     facts = read_facts(path)
-    network = KeypointGuided(facts.variant)
+    network = build_network(facts.variant)
     state = {name.removeprefix(_NETWORK): value for name, value in _tensors(path).items()
              if name.startswith(_NETWORK)}
     _fill(network, state, path)
