@@ -81,7 +81,8 @@ def run_evaluation(
         'network': 'keypoint_guided', 'engine': {
             key: getattr(engine, key) for key in ('name', 'backend', 'precision', 'sha256')},
         'dataset': f'synthetic held-out people, seed {held_out.SEED}, no augmentation', **report,
-        'augmented': augmented, 'sequences': sequences, **({'real': real_result.report} if real_result else {}),
+        'augmented': augmented, 'sequences': sequences,
+        **({'real': real_result.report} if real_result else {}),
         **surroundings}
     show(report, console)
     if out is not None:

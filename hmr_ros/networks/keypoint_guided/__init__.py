@@ -7,5 +7,5 @@ from hmr_ros.networks.keypoint_guided.variants import (
     AnyNetwork, build_network, COMPACT, input_shapes, output_shapes)
 
 __all__ = [
-    'AnyNetwork', 'COMPACT', 'KeypointGuided', 'MGFENet', 'Variant', 'build_network', 'input_shapes',
-    'output_shapes']
+    'AnyNetwork', 'COMPACT', 'KeypointGuided', 'MGFENet', 'Variant', 'build_network',
+    'input_shapes', 'output_shapes']

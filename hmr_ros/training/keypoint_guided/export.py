@@ -110,8 +110,8 @@ def export_engine(
     path = export_onnx(network, folder / f'{name}.onnx', weights)
     entry = ManifestEntry(
         name, 'keypoint_guided', path.name, file_sha256(path), OPSET,
-        input_shapes(network), output_shapes(network), network.image_size, facts.mean, facts.std, facts.licence,
-        facts.projection, weights, keypoints_digest(body), body.name, body.sha256, training_data,
+        input_shapes(network), output_shapes(network), network.image_size, facts.mean, facts.std,
+        facts.licence, facts.projection, weights, keypoints_digest(body), body.name, body.sha256, training_data,
         accuracy or {})
     add_entry(folder, entry)
     return entry

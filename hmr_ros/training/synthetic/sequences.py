@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""People in motion: the motions of the generator frame by frame, seen by still or moving cameras."""
+"""People in motion: the generator's motions frame by frame, cameras that stand still or move."""
 
 from __future__ import annotations
 

@@ -135,7 +135,8 @@ def test_one_step_of_every_recipe(
     ({'losses': 'sheet', 'early_weight': 1.0, 'settled_after': 1000}, {
         'keypoints', 'pose', 'twist', 'shape', 'camera', 'early_maps', 'heatmaps', 'loss'}),
     ({'backbone': 'compact'}, {
-        'keypoints', 'twist', 'shape', 'camera', 'maps', 'first', 'loss'})], ids=('sheet', 'compact'))
+        'keypoints', 'twist', 'shape', 'camera', 'maps', 'first', 'loss'})],
+    ids=('sheet', 'compact'))
 def test_two_hundred_steps_lower_every_term(
         changes: dict[str, object], terms: set[str], store: Path, tmp_path: Path) -> None:
     config = StageConfig((str(store),), size=64, batch=6, steps=200, **changes)
