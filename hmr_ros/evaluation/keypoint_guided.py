@@ -31,8 +31,8 @@ from hmr_ros.perception.skeleton import JOINT_NAMES
 from hmr_ros.runtime import Engine, load_engine
 from hmr_ros.training.synthetic import CLEAN, Recipe, SyntheticPeople
 
-#: sides in pixels to which the clean crops are coarsened.
-RESOLUTIONS = (256, 64, 32)
+#: sides in pixels to which the clean crops are coarsened, too.
+COARSE = (64, 32)
 #: sequences, of 32 frames, for each held-out person.
 SEQUENCES_SHARE = 0.01
 _CHUNK = 32
@@ -69,10 +69,11 @@ def run_evaluation(
         progress.remove_task(task)
         size = subject.settings.image_size
         clean = held_out.held_out_people(store, size, CLEAN)
-        report, all_scores = _synthetic(subject, clean, mean, RESOLUTIONS, progress, 'clean')
+        report, all_scores = _synthetic(
+            subject, clean, mean, (size, *COARSE), progress, 'clean')
         augmented, _ = _synthetic(
-            subject, held_out.held_out_people(store, size, Recipe()), mean, RESOLUTIONS[:1],
-            progress, 'augmented')
+            subject, held_out.held_out_people(store, size, Recipe()), mean, (size,), progress,
+            'augmented')
         del augmented['by_resolution']
         sequences = evaluate_sequences(
             subject, max(1, round(samples * SEQUENCES_SHARE)), progress=progress)
@@ -106,7 +107,9 @@ def _synthetic(
             'oks_ap': base['oks_ap'],
             'pck': {key: base['pck'][key] for key in ('limbs', 'all', 'limbs_seen')}},
         'per_joint': scoring.per_joint(full), 'by_resolution': rows,
-        'by_group': {name: scoring.by_group(full, name) for name in GROUPS}}, by_size
+        'by_group': {name: scoring.by_group(full, name) for name in GROUPS},
+        'reliability': scoring.reliability(
+            full.confidence[:, LIMB_JOINTS], full.keypoint_hits[MAIN][:, LIMB_JOINTS])}, by_size
 
 
 def measure(
@@ -165,6 +168,8 @@ def evaluate_real(subject: Subject, folder: str | Path, mean: MeanPose) -> RealR
                 'keypoints_limbs': scoring.percent(hits['keypoints'][MAIN])},
         'pck_curve': scoring.curve(hits['body']),
         'mean_pose': {'pck': {'limbs': scoring.percent(hits['mean_pose'][MAIN])}},
+        'reliability': scoring.reliability(
+            predictions.confidence[:, LIMB_JOINTS], hits['keypoints'][MAIN], groups=5),
         'per_joint': {JOINT_NAMES[j]: {'pck': float(joints[i])}
                       for i, j in enumerate(LIMB_JOINTS)},
         'by_file': {name: {'people': files.count(name), 'pck': scoring.percent(
@@ -238,7 +243,8 @@ def _write(
     plots.error_by_joint(report, out / 'error_by_joint.png')
     plots.pck_curves(report, out / 'pck.png')
     plots.breakdowns(report, out / 'breakdowns.png')
-    errors = by_size[RESOLUTIONS[0]].aligned.mean(axis=1)
+    plots.reliability(report, out / 'reliability.png')
+    errors = by_size[subject.settings.image_size].aligned.mean(axis=1)
     chosen = pages.best_median_worst(errors)
     samples = draw_samples(people, chosen)
     crops = crops_of(samples)

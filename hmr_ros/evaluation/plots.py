@@ -67,6 +67,24 @@ def breakdowns(report: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def reliability(report: dict[str, Any], path: Path) -> None:
+    """How often keypoints are right over their confidence; a calibrated one is the diagonal."""
+    figure = Figure(figsize=(5, 5), layout='constrained')
+    axes = figure.subplots()
+    lines = [('clean', report), ('augmented', report['augmented'])]
+    if 'real' in report:
+        lines.append((f'{report["real"]["people"]} real people', report['real']))
+    for label, source in lines:
+        rows = source['reliability']
+        axes.plot([row['confidence'] for row in rows], [row['right'] for row in rows],
+                  marker='o', ms=4, label=label)
+    axes.plot([0, 1], [0, 1], color='0.8', zorder=0)
+    axes.set_xlabel('confidence')
+    axes.set_ylabel('share of limb keypoints within 0.2 of the torso')
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
 def _range(row: dict[str, Any], scale: float) -> str:
     low, high = scale * row['from'], row['to']
     if high is None:

@@ -30,7 +30,7 @@ class Scores:
     Of N people: joint errors (N, 24) and aligned ones in mm, mean vertex error (N,) in mm (NaN
     when there is no mesh), hits (T, N, 24) at THRESHOLDS of the body's joints and of the network's
     keypoints, NaN outside the crop, and whether joints are seen (N, 24); mean vertex error after
-    the best similarity (N,) in mm; OKS (N,) of the limbs and the confidence (N,) that ranks them;
+    the best similarity (N,) in mm; OKS (N,) of the limbs; confidence (N, 24) of the joints;
     `attributes`, such as the distance (N,), by name.
     """
 
@@ -70,7 +70,7 @@ def score(predictions: Predictions, truth: Truth, body: BodyModel | None) -> Sco
         1000 * metrics.joint_errors(predictions.joints3d, truth.joints3d),
         1000 * metrics.aligned_errors(predictions.joints3d, truth.joints3d), vertices, *hits,
         truth.seen, aligned_vertices, _oks(predictions.joints2d, truth),
-        predictions.confidence[:, LIMB_JOINTS].mean(axis=1), attributes(truth))
+        predictions.confidence, attributes(truth))
 
 
 def _oks(joints2d: np.ndarray, truth: Truth) -> np.ndarray:
@@ -104,7 +104,7 @@ def score_mean_pose(
     return Scores(
         1000 * metrics.joint_errors(camera, truth.joints3d),
         1000 * metrics.aligned_errors(own, truth.joints3d), nothing, hits, hits, truth.seen,
-        nothing, _oks(pixels, truth), np.zeros(count), attributes(truth))
+        nothing, _oks(pixels, truth), np.zeros((count, len(mean.uv))), attributes(truth))
 
 
 def summary(scores: Scores) -> dict[str, Any]:
@@ -122,7 +122,8 @@ def summary(scores: Scores) -> dict[str, Any]:
         **({} if np.isnan(scores.vertices).any() else {
             'mpvpe_mm': float(scores.vertices.mean()),
             'pa_mpvpe_mm': float(scores.aligned_vertices.mean())}),
-        'oks_ap': average_precision(scores.oks, scores.confidence),
+        'oks_ap': average_precision(
+            scores.oks, scores.confidence[:, LIMB_JOINTS].mean(axis=1)),
         'pck': {
             'limbs': percent(scores.hits[MAIN][:, LIMB_JOINTS]),
             'all': percent(scores.hits[MAIN]),
@@ -150,6 +151,20 @@ def per_joint(scores: Scores) -> dict[str, dict[str, float]]:
         name: {'mpjpe_mm': float(scores.errors[:, j].mean()),
                'pa_mpjpe_mm': float(scores.aligned[:, j].mean()), 'pck': float(hits[j])}
         for j, name in enumerate(JOINT_NAMES)}
+
+
+def reliability(confidence: np.ndarray, hits: np.ndarray, groups: int = 8) -> list[dict[str, Any]]:
+    """
+    How often joints are right, by what the network says of them.
+
+    confidence, hits (N, J), hits NaN where not valid; groups of equally many joints, least
+    confident first. A calibrated confidence is the share of joints that are right.
+    """
+    valid = ~np.isnan(hits)
+    order = np.argsort(confidence[valid], kind='stable')
+    said, right = confidence[valid][order], hits[valid][order]
+    return [{'confidence': float(a.mean()), 'right': float(b.mean()), 'joints': len(a)}
+            for a, b in zip(np.array_split(said, groups), np.array_split(right, groups)) if len(a)]
 
 
 def by_group(scores: Scores, name: str) -> list[dict[str, Any]]:

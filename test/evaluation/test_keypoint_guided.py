@@ -15,6 +15,7 @@ from hmr_ros.evaluation.breakdowns import GROUPS
 from hmr_ros.evaluation.errors import EvaluationError
 from hmr_ros.evaluation.prediction import coarsened, predict
 from hmr_ros.evaluation.real_people import read_labels
+from hmr_ros.evaluation.sequences import steadiness
 from hmr_ros.perception.mesh_recovery import RecoverySettings
 from hmr_ros.training.synthetic import CLEAN, Recipe, render_cutouts, SyntheticPeople
 
@@ -110,6 +111,29 @@ def test_coarsened_crops_lose_detail_but_not_size():
     assert coarse.std() < 0.4 * image.std() and abs(coarse.mean() - image.mean()) < 3
 
 
+def test_calibrated_confidence_lies_on_the_diagonal():
+    rng = np.random.default_rng(0)
+    confidence = rng.random((400, 12))
+    hits = (rng.random((400, 12)) < confidence).astype(float)
+    hits[:, 3] = np.nan
+    rows = scores.reliability(confidence, hits)
+    assert len(rows) == 8 and sum(row['joints'] for row in rows) == 400 * 11
+    assert all(abs(row['confidence'] - row['right']) < 0.06 for row in rows)
+    assert [row['confidence'] for row in rows] == sorted(row['confidence'] for row in rows)
+
+
+def test_steadiness_of_known_movements():
+    """Sheet rsc_net, check 12: 2 mm/frame^2 against a still body."""
+    frames = np.arange(10.0)[:, None, None]
+    moving = np.zeros((10, 24, 3))
+    moving[:, 1:, 0] = 0.001 * frames[..., 0] ** 2
+    still = np.zeros((10, 24, 3))
+    found = steadiness([moving + 5.0], [still])
+    assert found['acceleration_mm'] == pytest.approx(2 * 23 / 24)
+    assert found['acceleration_error_mm'] == pytest.approx(2 * 23 / 24)
+    assert found['true_acceleration_mm'] == 0
+
+
 def test_a_network_that_gives_nan_is_named(body, store):
     class Broken(FakeEngine):
         def run(self, feeds):
@@ -127,6 +151,7 @@ def test_report_has_its_keys_and_files(monkeypatch, tmp_path, store, mean):
     monkeypatch.setattr(held_out, 'held_out_store', lambda body, count: store)
     monkeypatch.setattr(held_out, 'mean_pose', lambda body: mean)
     monkeypatch.setattr(held_out, 'BACKGROUNDS', 3)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     folder = tmp_path / 'pictures'
     folder.mkdir()
     for name in ('messi5.jpg', 'basketball1.png'):
@@ -137,11 +162,15 @@ def test_report_has_its_keys_and_files(monkeypatch, tmp_path, store, mean):
             'machine', 'versions', 'commit'} <= set(report)
     assert {'mpjpe_mm', 'pa_mpjpe_mm'} <= set(report['mean_pose'])
     assert [row['pixels'] for row in report['by_resolution']] == [256, 64, 32]
+    assert sum(row['joints'] for row in report['reliability']) <= COUNT * 12
+    steady = report['sequences']
+    assert steady['sequences'] == 1 and steady['frames'] == 32
+    assert 0 < steady['true_acceleration_mm'] < 40
     real = report['real']
     assert real['missing_files'] and real['people'] == sum(
         person.file in ('messi5.jpg', 'basketball1.png') for person in read_labels())
     written = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert written['samples'] == COUNT and len(written['per_joint']) == 24
-    for name in ('error_by_joint.png', 'pck.png', 'breakdowns.png', 'best_median_worst.jpg',
-                 'real_people.jpg'):
+    for name in ('error_by_joint.png', 'pck.png', 'breakdowns.png', 'reliability.png',
+                 'best_median_worst.jpg', 'real_people.jpg'):
         assert cv2.imread(str(tmp_path / 'out' / name)) is not None, name
