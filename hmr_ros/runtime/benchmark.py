@@ -36,7 +36,7 @@ def _times_ms(works: Sequence[Callable[[], object]], seconds: float) -> np.ndarr
 def _feeds(engine: Engine, batch: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     return {
-        spec.name: rng.normal(size=(batch, *spec.shape[1:])).astype(spec.dtype)
+        spec.name: rng.normal(size=spec.shape_for(batch)).astype(spec.dtype)
         for spec in engine.inputs}
 
 

@@ -25,6 +25,10 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: str
 
+    def shape_for(self, batch: int) -> tuple[int, ...]:
+        """Return the shape with `batch` where the batch size goes."""
+        return tuple(batch if size == -1 else size for size in self.shape)
+
 
 @runtime_checkable
 class Engine(Protocol):

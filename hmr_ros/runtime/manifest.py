@@ -36,13 +36,14 @@ class ManifestEntry:
     sha256            hex digest of the file
     opset             ONNX operator set
     inputs, outputs   name -> shape, -1 where the batch size goes; all float32
-    image_size        side in pixels of the square crop
-    mean, std         normalisation per channel R, G, B of values 0 to 1
+    image_size        side in pixels of the square crop, 0 without an image input
+    mean, std         normalisation per channel R, G, B of values 0 to 1, empty without an image
     projection        camera of the keypoints: real_camera or known_box (keypoint_guided sheet, 1.3)
     weights           how the file stores its weights: float32 or float16
     keypoints_sha256  digest of the list of keypoint vertices it was trained with, '' when none
     body_model        name of the body whose shape space `betas` lives in
     body_model_sha256 digest of that body's file
+    features_of       digest of the engine whose features a temporal engine takes, '' for others
     training_data     one sentence
     accuracy          measured numbers, name -> value, units in the names
     licence           SPDX name of the licence of the weights
@@ -56,14 +57,15 @@ class ManifestEntry:
     inputs: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, tuple[int, ...]]
     image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     licence: str
     projection: str = 'real_camera'
     weights: str = 'float32'
     keypoints_sha256: str = ''
     body_model: str = ''
     body_model_sha256: str = ''
+    features_of: str = ''
     training_data: str = ''
     accuracy: Mapping[str, Any] = field(default_factory=dict)
 
@@ -89,7 +91,7 @@ def _entry(name: str, raw: Any, path: Path) -> ManifestEntry:
     known = {item.name for item in fields(ManifestEntry)} - {'name'}
     needed = known - {
         'projection', 'weights', 'keypoints_sha256', 'body_model', 'body_model_sha256',
-        'training_data', 'accuracy'}
+        'features_of', 'training_data', 'accuracy'}
     for kind, names in (('lacks', needed - set(raw)), ('has unknown', set(raw) - known)):
         if names:
             raise EngineError(

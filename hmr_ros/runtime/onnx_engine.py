@@ -71,10 +71,21 @@ def _specs(arguments: Any) -> tuple[TensorSpec, ...]:
 
 def _check_inputs(inputs: tuple[TensorSpec, ...], path: Path) -> None:
     for spec in inputs:
-        if -1 in spec.shape[1:]:
+        if spec.shape.count(-1) > 1:
             raise EngineError(
-                f'input {spec.name!r} of {path} has shape {list(spec.shape)}; only the first '
-                'axis, the batch, may be free. Export it again with `hmr export`')
+                f'input {spec.name!r} of {path} has shape {list(spec.shape)}; only one axis, the '
+                'batch, may be free. Export it again with `hmr export`')
+
+
+def _measured(spec: TensorSpec, shape: tuple[int, ...]) -> TensorSpec:
+    """
+    Put the sizes of a first result, `shape`, where the exporter left them open.
+
+    The first open axis of an output is its batch.
+    """
+    batch = spec.shape.index(-1) if -1 in spec.shape else None
+    return replace(spec, shape=tuple(
+        -1 if axis == batch else size for axis, size in enumerate(shape)))
 
 
 def _compare(kind: str, found: tuple[TensorSpec, ...], listed: tuple[TensorSpec, ...],
@@ -116,13 +127,11 @@ class OnnxEngine:
         self.outputs = _specs(self._session.get_outputs())
         _check_inputs(self.inputs, path)
         results = self.run({
-            spec.name: np.zeros(
-                [WARM_UP_BATCH if size == -1 else size for size in spec.shape], spec.dtype)
+            spec.name: np.zeros(spec.shape_for(WARM_UP_BATCH), spec.dtype)
             for spec in self.inputs})
         # Exporters do not always know the sizes of outputs; the first result does.
         self.outputs = tuple(
-            replace(spec, shape=(*spec.shape[:1], *results[spec.name].shape[1:]))
-            for spec in self.outputs)
+            _measured(spec, results[spec.name].shape) for spec in self.outputs)
         if entry is not None:
             _compare('inputs', self.inputs, specs(entry.inputs), path)
             _compare('outputs', self.outputs, specs(entry.outputs), path)
@@ -154,8 +163,8 @@ class OnnxEngine:
         batches = set()
         for name, array in feeds.items():
             _check_array(self.name, wanted[name], array)
-            if wanted[name].shape[:1] == (-1,):
-                batches.add(array.shape[0])
+            if -1 in wanted[name].shape:
+                batches.add(array.shape[wanted[name].shape.index(-1)])
         if len(batches) > 1:
             raise EngineError(
                 f'inputs of engine {self.name!r} have different batch sizes: {sorted(batches)}')

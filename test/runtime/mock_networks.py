@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny ONNX files with the input and output names of the real network."""
+"""Tiny ONNX files with the input and output names of the real networks."""
 
 import numpy as np
 import pytest
@@ -30,6 +30,41 @@ def write_mock(path, dtype=np.float32, free_axis=False, unknown_outputs=False):
         [helper.make_tensor_value_info(
             name, 1, ['N', *(f'{name}_{s}' if unknown_outputs else s for s in shape[1:])])
          for name, shape in OUTPUTS.items()], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
+    onnx.save(model, str(path))
+    return path
+
+
+def write_temporal_mock(path, features=6, hidden=5, layers=2):
+    """
+    Write a recurrent network: each layer halves its state and adds a linear map of the feature.
+
+    Pose and shape are linear maps of the new state of the last layer; poses are near identity.
+    """
+    onnx = pytest.importorskip('onnx', reason='writing mock networks needs the onnx package')
+    helper, rng, value = onnx.helper, np.random.default_rng(1), onnx.helper.make_tensor_value_info
+    outputs = {'pose6d': 144, 'betas': 10, 'cam': 3}
+    constants = {
+        'weight': rng.normal(0, 0.3, (features, hidden)), 'half': np.array(0.5),
+        'pose6d_bias': np.tile([1.0, 0, 0, 1, 0, 0], 24), 'betas_bias': np.zeros(10),
+        'cam_bias': np.array([0.9, 0, 0]),
+        **{f'{name}_weight': rng.normal(0, 0.1, (hidden, n)) for name, n in outputs.items()}}
+    initializers = [
+        onnx.numpy_helper.from_array(np.float32(array), name) for name, array in constants.items()]
+    initializers.append(onnx.numpy_helper.from_array(np.int64(layers - 1), 'last'))
+    nodes = [
+        helper.make_node('MatMul', ['feature', 'weight'], ['new']),
+        helper.make_node('Mul', ['h_in', 'half'], ['old']),
+        helper.make_node('Add', ['old', 'new'], ['h_out']),
+        helper.make_node('Gather', ['h_out', 'last'], ['top'], axis=0)]
+    for name in outputs:
+        nodes += [helper.make_node('MatMul', ['top', f'{name}_weight'], [f'{name}_map']),
+                  helper.make_node('Add', [f'{name}_map', f'{name}_bias'], [name])]
+    graph = helper.make_graph(
+        nodes, 'temporal_mock',
+        [value('feature', 1, ['N', features]), value('h_in', 1, [layers, 'N', hidden])],
+        [*(value(name, 1, ['N', n]) for name, n in outputs.items()),
+         value('h_out', 1, [layers, 'N', hidden])], initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
     onnx.save(model, str(path))
     return path

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Engines load by name, network or path, compute what they should, and refuse what they must."""
 
-from mock_networks import write_mock
+from mock_networks import write_mock, write_temporal_mock
 import numpy as np
 import pytest
 
@@ -86,7 +86,7 @@ def test_manifest_that_disagrees_with_the_file(engines):
 
 
 def test_only_the_batch_may_be_free(tmp_path):
-    with pytest.raises(EngineError, match="'image'.*only the first axis"):
+    with pytest.raises(EngineError, match="'image'.*only one axis"):
         load_engine(str(write_mock(tmp_path / 'free.onnx', free_axis=True)))
 
 
@@ -105,3 +105,14 @@ def test_output_sizes_that_the_exporter_left_open_are_measured(tmp_path):
     engine = load_engine(str(write_mock(tmp_path / 'open.onnx', unknown_outputs=True)))
     assert {spec.name: spec.shape for spec in engine.outputs} == {
         'uvd': (-1, 96, 3), 'cam': (-1, 3)}
+
+
+def test_a_state_may_have_its_batch_on_the_second_axis(tmp_path):
+    engine = load_engine(str(write_temporal_mock(tmp_path / 'temporal.onnx')))
+    assert {spec.name: spec.shape for spec in (*engine.inputs, *engine.outputs)} == {
+        'feature': (-1, 6), 'h_in': (2, -1, 5), 'pose6d': (-1, 144), 'betas': (-1, 10),
+        'cam': (-1, 3), 'h_out': (2, -1, 5)}
+    feeds = {'feature': np.ones((3, 6), np.float32), 'h_in': np.ones((2, 3, 5), np.float32)}
+    assert engine.run(feeds)['h_out'].shape == (2, 3, 5)
+    with pytest.raises(EngineError, match=r'different batch sizes: \[3, 4\]'):
+        engine.run({**feeds, 'h_in': np.ones((2, 4, 5), np.float32)})

@@ -15,9 +15,12 @@ def test_round_trip(engines):
     entry = entries['mock']
     assert entry.inputs == {'image': (-1, 3, 8, 8)} and entry.mean == (0.5, 0.5, 0.5)
     assert entry.accuracy == {'pck': 0.5}
-    manifest.add_entry(engines, replace(entry, licence='MIT'))
+    temporal = replace(
+        entry, licence='MIT', features_of='b' * 64, image_size=0, mean=(), std=())
+    manifest.add_entry(engines, temporal)
     again = manifest.read_manifest(engines)
-    assert again['mock'].licence == 'MIT' and again['mock_2'] == entries['mock_2']
+    assert again['mock'] == temporal and again['mock_2'] == entries['mock_2']
+    assert entries['mock_2'].features_of == ''
 
 
 @pytest.mark.parametrize('old, new, hint', [
