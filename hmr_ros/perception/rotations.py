@@ -97,3 +97,43 @@ def rotation_angle(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Angle in radians `(...)` between rotation matrices `(..., 3, 3)`, accurate near 0 and pi."""
     first, second = _floating(first), _floating(second)
     return np.linalg.norm(matrix_to_axis_angle(np.swapaxes(first, -1, -2) @ second), axis=-1)
+
+
+def quaternion_product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Product `(..., 4)` of quaternions (w, x, y, z): `second` is turned by `first`."""
+    a, b, c, d = np.moveaxis(_floating(first), -1, 0)
+    w, x, y, z = np.moveaxis(_floating(second), -1, 0)
+    return np.stack([
+        a * w - b * x - c * y - d * z, a * x + b * w + (c * z - d * y),
+        a * y + c * w + (d * x - b * z), a * z + d * w + (b * y - c * x)], axis=-1)
+
+
+def quaternion_conjugate(quaternion: np.ndarray) -> np.ndarray:
+    """Return the inverses of unit quaternions `(..., 4)` (w, x, y, z)."""
+    quaternion = _floating(quaternion)
+    return quaternion * quaternion.dtype.type([1, -1, -1, -1])
+
+
+def matrix_to_6d(matrix: np.ndarray) -> np.ndarray:
+    """First two columns of matrices `(..., 3, 3)`, row by row: `(..., 6)` (rsc_net sheet, 1.5)."""
+    matrix = _floating(matrix)
+    return matrix[..., :2].reshape(*matrix.shape[:-2], 6)
+
+
+def matrix_from_6d(numbers: np.ndarray) -> np.ndarray:
+    """
+    Rotation matrices `(..., 3, 3)` of any six numbers `(..., 6)` (rsc_net sheet, section 1.5).
+
+    Gram-Schmidt on the two columns; columns that are zero or parallel give finite numbers, but no
+    rotation.
+    """
+    columns = _floating(numbers).reshape(*np.shape(numbers)[:-1], 3, 2)
+    first = _unit(columns[..., 0])
+    second = columns[..., 1]
+    second = _unit(second - np.sum(first * second, axis=-1, keepdims=True) * first)
+    return np.stack([first, second, np.cross(first, second)], axis=-1)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(length, vectors.dtype.type(1e-6))

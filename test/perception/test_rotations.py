@@ -73,3 +73,38 @@ def test_rotation_angle_of_small_and_large_turns():
     turned = rotations.axis_angle_to_matrix(np.outer(angles, [0, 0, 1.0]))
     base = rotations.axis_angle_to_matrix(np.array([0.3, -0.2, 0.9]))
     np.testing.assert_allclose(rotations.rotation_angle(base, base @ turned), angles, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(first=DIRECTIONS, second=DIRECTIONS, angles=st.tuples(ANGLES, ANGLES))
+def test_quaternion_product_turns_the_second_by_the_first(first, second, angles):
+    vectors = [rotation_vector(v, angle) for v, angle in zip((first, second), angles)]
+    one, other = (rotations.axis_angle_to_quaternion(v) for v in vectors)
+    product = rotations.quaternion_to_matrix(rotations.quaternion_product(one, other))
+    expected = Rotation.from_rotvec(vectors[0]) * Rotation.from_rotvec(vectors[1])
+    np.testing.assert_allclose(product, expected.as_matrix(), atol=1e-12)
+    back = rotations.quaternion_product(rotations.quaternion_conjugate(one), one)
+    np.testing.assert_array_equal(back[1:], 0, 'no rotation at all, to the last bit')
+
+
+def test_six_numbers_are_the_first_two_columns_row_by_row():
+    np.testing.assert_array_equal(rotations.matrix_from_6d([1, 0, 0, 1, 0, 0]), np.eye(3))
+    np.testing.assert_array_equal(
+        rotations.matrix_from_6d([1, 0, 0, -1, 0, 0]), np.diag([1, -1, -1]))
+    matrices = Rotation.random(48, random_state=4).as_matrix().reshape(2, 24, 3, 3)
+    numbers = rotations.matrix_to_6d(matrices)
+    np.testing.assert_array_equal(numbers[1, 5, 2:4], matrices[1, 5, 1, :2])
+    np.testing.assert_allclose(rotations.matrix_from_6d(numbers), matrices, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(numbers=arrays(np.float32, (24, 6), elements=st.floats(-2, 2, width=32)))
+def test_any_six_numbers_give_a_rotation_unless_they_name_no_plane(numbers):
+    matrix = rotations.matrix_from_6d(numbers)
+    assert matrix.dtype == np.float32 and np.all(np.isfinite(matrix))
+    columns = numbers.reshape(24, 3, 2).astype(np.float64)
+    area = np.linalg.norm(np.cross(columns[..., 0], columns[..., 1]), axis=-1)
+    good = matrix[(area > 1e-2) & (np.linalg.norm(columns, axis=-2).min(-1) > 0.1)]
+    np.testing.assert_allclose(
+        np.swapaxes(good, -1, -2) @ good, np.broadcast_to(np.eye(3), good.shape), atol=1e-4)
+    np.testing.assert_allclose(np.linalg.det(good), 1, atol=1e-4)
