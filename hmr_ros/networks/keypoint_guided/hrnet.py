@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hmr_ros.networks.keypoint_guided.residual_blocks import BasicBlock, Bottleneck, chain
+from hmr_ros.networks.residual_blocks import BasicBlock, Bottleneck, chain
 
 WIDTHS = (48, 96, 192, 384)
 HEAD_WIDTHS = (32, 64, 128, 256)

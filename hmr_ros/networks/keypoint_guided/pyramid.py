@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hmr_ros.networks.keypoint_guided.residual_blocks import BasicBlock, chain
+from hmr_ros.networks.residual_blocks import BasicBlock, chain
 
 #: widths of the four stages: ResNet-18 at three quarters of its width.
 WIDTHS = (48, 96, 192, 384)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hmr_ros.networks.keypoint_guided.residual_blocks import BasicBlock, chain
+from hmr_ros.networks.residual_blocks import BasicBlock, chain
 
 
 class ResNet34(nn.Module):

@@ -44,9 +44,13 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `x` `(N, channels, H, W)` to `(N, 4 width, H / stride, W / stride)`."""
+        return functional.relu(self.residual(x) + self.downsample(x))
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the block adds to its shortcut, before the last activation."""
         y = functional.relu(self.bn1(self.conv1(x)))
         y = functional.relu(self.bn2(self.conv2(y)))
-        return functional.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+        return self.bn3(self.conv3(y))
 
 
 def shortcut(channels: int, out: int, stride: int) -> nn.Module:
