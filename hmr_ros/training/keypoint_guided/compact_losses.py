@@ -12,19 +12,28 @@ from hmr_ros.training.keypoint_guided.losses import heatmap_targets, known_mean,
 
 #: spread of the target maps, in cells of an eighth of the crop's side.
 MAP_SIGMA = 0.9
-#: the maps teach the backbone; what is read from them teaches the reader, whose gradients would
-#: drown theirs at full weight.
-WEIGHTS = {'maps': 3.0, 'first': 1.0, 'keypoints': 0.1, 'twist': 0.2, 'shape': 0.2, 'camera': 0.1}
+#: of u, v and d in the term `first`: depth is what is hardest to see.
+FIRST = (1.0, 1.0, 2.0)
+MAPS = 3.0
+#: of what is read from the maps, in units of the stage's `read_weight`.
+READ = {'first': 10.0, 'keypoints': 1.0, 'twist': 2.0, 'shape': 1.5, 'camera': 1.0}
 
 
 def compact_terms(
-        prediction: Prediction, reading: Reading,
-        batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weighted terms, by name; `batch` as `training_loader` makes it."""
-    error = (reading.uvd - batch['uvd']).abs() * batch['uvd_weight']
-    terms = {**loss_terms(prediction, batch), 'maps': map_divergence(reading.logits, batch),
-             'first': error.sum() / batch['uvd_weight'].sum().clamp(min=1.0)}
-    return {name: WEIGHTS[name] * value for name, value in terms.items()}
+        prediction: Prediction, reading: Reading, batch: dict[str, torch.Tensor],
+        read_weight: float) -> dict[str, torch.Tensor]:
+    """
+    Return the weighted terms, by name; `batch` as `training_loader` makes it.
+
+    The maps teach the backbone where things are. What is read from maps that know nothing has
+    large gradients that say little, so `read_weight` is small (0.1) until they know something.
+    """
+    weight = batch['uvd_weight'] * batch['uvd_weight'].new_tensor(FIRST)
+    error = (reading.uvd - batch['uvd']).abs() * weight
+    terms = {**loss_terms(prediction, batch),
+             'first': error.sum() / weight.sum().clamp(min=1.0)}
+    weighted = {name: read_weight * READ[name] * value for name, value in terms.items()}
+    return {**weighted, 'maps': MAPS * map_divergence(reading.logits, batch)}
 
 
 def map_divergence(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -33,6 +33,7 @@ class StageConfig:
     size          crop side in pixels: 256, or 128 and 64 for cheap early stages
     batch, steps  samples a step and steps of the stage
     learning_rate peak of the one-cycle schedule
+    read_weight   compact: of what is read from the maps, beside the maps; small at first
     early_weight  of the keypoint maps read from the middle of the backbone
     frozen_blocks leading blocks of the backbone that are not trained (with the stem when > 0)
     freeze_after  the step from which they are not
@@ -60,6 +61,7 @@ class StageConfig:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.01
     heatmap_weight: float = 1.0
+    read_weight: float = 0.3
     early_weight: float = 0.0
     frozen_blocks: int = 0
     freeze_after: int = 0

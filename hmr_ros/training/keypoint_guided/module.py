@@ -152,7 +152,7 @@ class KeypointGuidedModule(lightning.LightningModule):
             self, image: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if isinstance(self.network, CompactKeypointGuided):
             prediction, reading = self.network.stages(image)
-            return compact_terms(prediction, reading, batch)
+            return compact_terms(prediction, reading, batch, self.config.read_weight)
         f = self.network.backbone(image)
         if self.config.losses == 'pretraining':
             return {'heatmaps': pretraining_loss(self.pretraining(f).float(), batch['coco'])}
