@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import functools
-from typing import Sequence
+from typing import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -116,13 +116,50 @@ def crop_person(image: np.ndarray, color_order: str, transform: CropTransform) -
         borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     if finer > 1:
         crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+    return _to_rgb(crop, color_order)
+
+
+def _to_rgb(crop: np.ndarray, color_order: str) -> np.ndarray:
     code = _RGB_FROM[color_order]
     return crop if code is None else cv2.cvtColor(crop, code)
 
 
+def cut_window(image: np.ndarray, color_order: str, transform: CropTransform) -> np.ndarray:
+    """
+    Cut the image pixels of one crop: uint8 RGB `(side, side, 3)`, black outside the image.
+
+    `image` as for `crop_person`; the crop's side and left upper corner must be whole numbers.
+    """
+    side = round(transform.side)
+    left, top = round(transform.center_x - 0.5 * side), round(transform.center_y - 0.5 * side)
+    height, width = image.shape[:2]
+    rows, columns = (slice(max(low, 0), max(min(low + side, end), 0))
+                     for low, end in ((top, height), (left, width)))
+    window = np.zeros((side, side, *image.shape[2:]), np.uint8)
+    part = image[rows, columns]
+    window[rows.start - top:, columns.start - left:][:part.shape[0], :part.shape[1]] = part
+    return _to_rgb(window, color_order)
+
+
+@dataclass(frozen=True)
+class CropStyle:
+    """
+    How a network wants its crops.
+
+    place  makes the CropTransform of a usable box (x0, y0, x1, y1) and a size in crop pixels
+    cut    cuts it from an image of a colour order, as `crop_person` does
+    """
+
+    place: Callable[[np.ndarray, int], CropTransform]
+    cut: Callable[[np.ndarray, str, CropTransform], np.ndarray]
+
+
+BILINEAR = CropStyle(CropTransform.from_box, crop_person)
+
+
 def crop_people(
         image: np.ndarray, color_order: str, boxes: np.ndarray, size: int,
-        mean: Sequence[float], std: Sequence[float],
+        mean: Sequence[float], std: Sequence[float], style: CropStyle = BILINEAR,
 ) -> tuple[np.ndarray, list[CropTransform | None]]:
     """
     Cut and normalise the crops of all people of one frame.
@@ -130,6 +167,7 @@ def crop_people(
     image  uint8 `(H, W, 3)` in `color_order` 'rgb' or 'bgr', or `(H, W)` for 'gray'
     boxes  `(M, 4)` x0, y0, x1, y1 in pixels
     mean, std  per channel R, G, B of values 0 to 1
+    style  where the crops lie and how they are sampled
 
     Returns the batch float32 `(N, 3, size, size)` of the N usable boxes in their order, and M
     transforms, None where a box was rejected (see `usable_box`). Bad boxes never raise; an image
@@ -138,12 +176,12 @@ def crop_people(
     check_image(image, color_order)
     height, width = image.shape[:2]
     transforms = [
-        CropTransform.from_box(box, size) if usable_box(box, width, height) else None
+        style.place(box, size) if usable_box(box, width, height) else None
         for box in boxes]
     used = [transform for transform in transforms if transform is not None]
     batch = np.empty((len(used), 3, size, size), np.float32)
     mean = tuple(float(value) for value in mean)
     std = tuple(float(value) for value in std)
     for row, transform in zip(batch, used):
-        row[:] = _normalise(crop_person(image, color_order, transform), mean, std)
+        row[:] = _normalise(style.cut(image, color_order, transform), mean, std)
     return batch, transforms

@@ -11,7 +11,7 @@ import numpy as np
 
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import CropTransform
-from hmr_ros.perception.errors import PerceptionError
+from hmr_ros.perception.outputs import check_shapes
 
 KEYPOINTS = 96
 JOINTS = 29
@@ -57,15 +57,7 @@ class Keypoints:
 
 def check_outputs(outputs: Mapping[str, np.ndarray]) -> None:
     """Raise PerceptionError when an output of the engine is missing or has another shape."""
-    for name, shape in _OUTPUT_SHAPES.items():
-        if name not in outputs:
-            raise PerceptionError(
-                f'the engine has no output {name!r}; keypoint_guided needs '
-                f'{", ".join(_OUTPUT_SHAPES)}. Choose an engine of this network')
-        if outputs[name].shape[1:] != shape:
-            raise PerceptionError(
-                f'engine output {name!r} has shape {outputs[name].shape}; expected '
-                f'(N, {", ".join(map(str, shape))}). Choose an engine of this network')
+    check_shapes(outputs, _OUTPUT_SHAPES, 'keypoint_guided')
 
 
 def _frames(transforms: Sequence[CropTransform]) -> tuple[np.ndarray, np.ndarray]:
