@@ -22,6 +22,8 @@ VIRTUAL_FOCAL = 1000.0
 # A scale outside these puts a person of any size at an absurd distance.
 _SCALE_RANGE = (0.05, 20.0)
 _NEAREST_M = 0.05
+# What counts as right for the confidence, in crop sides: about 0.2 of the torso.
+NEAR = 0.055
 _OUTPUT_SHAPES = {
     'uvd': (KEYPOINTS, 3), 'sigma': (KEYPOINTS, 3), 'phi': (23, 2), 'betas': (10,), 'cam': (3,)}
 
@@ -105,10 +107,22 @@ def decode(
     root = points[:, 0]
     if projection is Projection.KNOWN_BOX:
         points = _known_box_points(uvd, scale, transforms, camera)
-    confidence = np.clip(1 - np.mean(outputs['sigma'], axis=-1), 0, 1)
+    confidence = _confidence(np.asarray(outputs['sigma'], np.float64), projection)
     return Keypoints(
         (points - points[:, :1]).astype(np.float32), root.astype(np.float32),
         pixels.astype(np.float32), confidence.astype(np.float32))
+
+
+def _confidence(sigma: np.ndarray, projection: Projection) -> np.ndarray:
+    """
+    Confidence `(N, K)` of keypoints with `sigma` (N, K, 3).
+
+    Own networks learn sigma as the spread of a Laplace distribution; theirs is the chance that u
+    and v are both right within NEAR. Imported ones: 1 less the mean of sigma (sheet 1.1).
+    """
+    if projection is Projection.KNOWN_BOX:
+        return np.clip(1 - sigma.mean(axis=-1), 0, 1)
+    return np.prod(1 - np.exp(-NEAR / np.maximum(sigma[..., :2], 1e-6)), axis=-1)
 
 
 def encode(

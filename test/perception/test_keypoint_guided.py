@@ -48,7 +48,19 @@ def test_real_camera_gives_the_joints_back(depth_m, ray):
     decoded = keypoints.skeleton[:, :29] + keypoints.root[:, None]
     assert np.abs(decoded - joints).max() < 1e-3
     np.testing.assert_allclose(keypoints.pixels[:, :29], CAMERA.project(joints), atol=0.01)
-    np.testing.assert_allclose(keypoints.confidence, 0.8, atol=1e-6)
+    chance = (1 - np.exp(-keypoint_guided.NEAR / np.array([0.1, 0.2]))).prod()
+    np.testing.assert_allclose(keypoints.confidence, chance, atol=1e-6)
+
+
+def test_confidence_is_the_share_of_laplace_errors_within_reach():
+    sigma = np.float32([0.02, 0.08, 0.05])
+    joints = posed_people(3.0, (640, 360))[:1]
+    outputs = padded(*keypoint_guided.encode(joints, boxes_around(joints), CAMERA))
+    outputs['sigma'][:] = sigma
+    found = keypoint_guided.decode(outputs, boxes_around(joints), CAMERA).confidence
+    errors = np.random.default_rng(0).laplace(0, sigma[:2], (200_000, 2))
+    share = np.all(np.abs(errors) < keypoint_guided.NEAR, axis=1).mean()
+    np.testing.assert_allclose(found, share, atol=0.005)
 
 
 def test_known_box_inverts_the_virtual_camera():
@@ -65,6 +77,7 @@ def test_known_box_inverts_the_virtual_camera():
     keypoints = keypoint_guided.decode(outputs, [transform], CAMERA, Projection.KNOWN_BOX)
     np.testing.assert_allclose(
         keypoints.skeleton[:, :29], joints - joints[:, :1], atol=1e-5)
+    np.testing.assert_allclose(keypoints.confidence, 0.8, atol=1e-6)
     # The root lies in the calibrated camera all the same: same pixel, same size in the image.
     np.testing.assert_allclose(
         CAMERA.project(keypoints.root), virtual.project(joints[:, 0]), atol=0.01)
