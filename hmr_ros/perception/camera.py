@@ -10,6 +10,9 @@ import numpy as np
 
 from hmr_ros.perception.errors import PerceptionError
 
+# Nearer than this nothing is projected.
+NEAREST_M = 0.05
+
 
 class CameraSource(enum.IntEnum):
     """Where a camera's numbers came from; values equal SmplArray.CAMERA_*."""
@@ -59,3 +62,12 @@ class Camera:
         """Project points `(..., 3)` in metres to pixels `(..., 2)`; depth must be positive."""
         xy = points[..., :2] / points[..., 2:3]
         return xy * np.float32([self.fx, self.fy]) + np.float32([self.cx, self.cy])
+
+    def project_ahead(self, points: np.ndarray) -> np.ndarray:
+        """
+        Project points `(..., 3)` in metres wherever they are: float32 pixels `(..., 2)`.
+
+        A point behind the camera has no pixel; the nearest depth keeps its projection finite.
+        """
+        depth = np.maximum(points[..., 2:], NEAREST_M)
+        return self.project(np.concatenate([points[..., :2], depth], axis=-1)).astype(np.float32)

@@ -206,12 +206,10 @@ def _person(
         box: PersonBox, transform: CropTransform, camera: Camera, confidence: np.ndarray,
         pose: np.ndarray, betas: np.ndarray, transl: np.ndarray, joints3d: np.ndarray,
         feature: np.ndarray) -> Person:
-    # A joint behind the camera has no pixel; the nearest depth keeps the projection finite.
-    ahead = np.concatenate([joints3d[:, :2], np.maximum(joints3d[:, 2:], 0.05)], axis=1)
     score = 1.0 if np.isnan(box.score) else box.score
     return Person(
         track_id=box.track_id, score=float(score * confidence.mean()),
         box=np.asarray(box.box, np.float32), crop_transform=transform.matrix,
         global_orient=pose[0], body_pose=pose[1:], betas=betas, transl=transl.astype(np.float32),
-        joints3d=joints3d.astype(np.float32), joints2d=camera.project(ahead).astype(np.float32),
+        joints3d=joints3d.astype(np.float32), joints2d=camera.project_ahead(joints3d),
         joint_confidence=confidence, feature=np.asarray(feature, np.float32))

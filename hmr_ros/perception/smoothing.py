@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies steady over time: one state per track, a One-Euro filter or a recurrent network."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from hmr_ros.body.model import BodyModel
+from hmr_ros.perception import one_euro, rotations
+from hmr_ros.perception.camera import Camera
+from hmr_ros.perception.errors import PerceptionError
+from hmr_ros.perception.one_euro import OneEuroSettings, OneEuroState, ROTATIONS, VECTORS
+from hmr_ros.perception.person import Person
+from hmr_ros.perception.track_states import Remembered, TrackStates
+
+Memory = TypeVar('Memory')
+
+
+@dataclass(frozen=True)
+class SmoothingSettings:
+    """
+    When a track starts afresh, and how strongly the One-Euro filters hold it.
+
+    max_gap_s   a track that was away for longer starts afresh
+    max_tracks  most tracks that are remembered; the least recently seen is forgotten
+    rotation    filter of the 24 joint rotations, speeds in rad/s
+    position    filter of the pelvis in the camera, speeds in m/s
+    shape       filter of the shape coefficients, speeds per second
+    """
+
+    max_gap_s: float = 0.5
+    max_tracks: int = 64
+    rotation: OneEuroSettings = OneEuroSettings(0.4, 0.7, 1.0)
+    position: OneEuroSettings = OneEuroSettings(0.5, 1.5, 1.0)
+    shape: OneEuroSettings = OneEuroSettings(0.1, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class SmoothingRecord:
+    """
+    How many people of the last frame were what.
+
+    smoothed  given out smoothed
+    passed    passed through: no track id, an id twice, no usable feature, or a state just reset
+    left_out  not given out: their numbers are not finite
+    resets    tracks whose state was no longer finite and was thrown away
+    """
+
+    smoothed: int = 0
+    passed: int = 0
+    left_out: int = 0
+    resets: int = 0
+
+
+@dataclass(frozen=True)
+class Smoothed(Generic[Memory]):
+    """
+    The smoothed body of one track and what its next frame needs.
+
+    pose    (24, 3)  float32 axis-angle
+    betas   (10,)    float32
+    memory           what the method itself remembers
+    pelvis           filter of joint 0 in metres, optical frame
+    """
+
+    pose: np.ndarray
+    betas: np.ndarray
+    memory: Memory
+    pelvis: OneEuroState
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the body is; the memory is the method's own business."""
+        return bool(np.isfinite(self.pose).all() and np.isfinite(self.betas).all()
+                    and self.pelvis.is_finite)
+
+
+@dataclass(frozen=True)
+class Step(Generic[Memory]):
+    """One person who is due: memory of the frame before, `step_s` ago; None when it is new."""
+
+    person: Person
+    memory: Memory | None
+    step_s: float
+
+
+class BodySmoother(abc.ABC, Generic[Memory]):
+    """
+    Smooths the people of one frame after the other; causal, one frame in, one frame out.
+
+    Translations are smoothed at the pelvis by a One-Euro filter. Joints are those of the smoothed
+    body. Tracks never influence each other. `settings` may be exchanged between frames; `record`
+    describes the last one.
+    """
+
+    def __init__(
+            self, body: BodyModel, settings: SmoothingSettings = SmoothingSettings()) -> None:
+        self.settings = settings
+        self.record = SmoothingRecord()
+        self._body = body
+        self._states: TrackStates[Smoothed[Memory]] = TrackStates(
+            settings.max_gap_s, settings.max_tracks)
+
+    @property
+    def tracks(self) -> int:
+        """How many tracks are remembered."""
+        return len(self._states)
+
+    @property
+    def rewinds(self) -> int:
+        """How often stamps went back and all tracks were forgotten."""
+        return self._states.rewinds
+
+    def reset(self) -> None:
+        """Forget all tracks."""
+        self._states.clear()
+
+    def smooth(self, people: Sequence[Person], camera: Camera, stamp_s: float) -> list[Person]:
+        """
+        Smooth the people of the frame of `stamp_s` seconds, seen by `camera`.
+
+        A track that comes twice with one stamp is not stepped again. People keep their order; those
+        whose numbers are not finite are left out, and those who cannot be smoothed are given out
+        as they came. Passes on the engine's own error.
+        """
+        self._states.max_gap_s = self.settings.max_gap_s
+        self._states.max_tracks = self.settings.max_tracks
+        self._states.start_frame(stamp_s)
+        finite = [person for person in people if _is_finite(person)]
+        chosen = self._choose(finite)
+        bodies = self._bodies([finite[i] for i in chosen], stamp_s)
+        good = [(i, body) for i, body in zip(chosen, bodies) if body is not None]
+        result = list(finite)
+        for (i, _), person in zip(good, self._rebuilt(
+                [finite[i] for i, _ in good], [body for _, body in good], camera)):
+            result[i] = person
+        self.record = SmoothingRecord(
+            len(good), len(finite) - len(good), len(people) - len(finite),
+            len(chosen) - len(good))
+        return result
+
+    @abc.abstractmethod
+    def _fits(self, person: Person) -> bool:
+        """Whether the method can work on a person."""
+
+    @abc.abstractmethod
+    def _advance(
+            self, steps: Sequence[Step[Memory]]) -> list[tuple[np.ndarray, np.ndarray, Memory]]:
+        """
+        Give pose `(24, 3)`, betas `(10,)` and new memory for each of one or more people.
+
+        Pose and betas are float32; NaN in them makes the track start afresh.
+        """
+
+    def _choose(self, people: Sequence[Person]) -> list[int]:
+        """Return who can be smoothed; an id that comes twice is taken where it comes first."""
+        first: dict[str, int] = {}
+        for i, person in enumerate(people):
+            if person.track_id and self._fits(person):
+                first.setdefault(person.track_id, i)
+        return list(first.values())
+
+    def _bodies(
+            self, people: Sequence[Person], stamp_s: float) -> list[Smoothed[Memory] | None]:
+        """Step the tracks of `people`; None for a track that had to start afresh."""
+        before = [self._states[person.track_id] for person in people]
+        due = [i for i, known in enumerate(before) if known is None or known.stamp_s < stamp_s]
+        found = [known and known.state for known in before]
+        steps = [_step(people[i], before[i], stamp_s) for i in due]
+        for i, step, (pose, betas, memory) in zip(
+                due, steps, self._advance(steps) if steps else []):
+            known = before[i]
+            pelvis = self._pelvis(known and known.state.pelvis, step)
+            found[i] = self._kept(step.person.track_id, Smoothed(pose, betas, memory, pelvis))
+        return found
+
+    def _kept(self, track_id: str, body: Smoothed[Memory]) -> Smoothed[Memory] | None:
+        if not body.is_finite:
+            self._states.forget(track_id)
+            return None
+        self._states.keep(track_id, body)
+        return body
+
+    def _pelvis(self, state: OneEuroState | None, step: Step[Memory]) -> OneEuroState:
+        place = step.person.joints3d[0]
+        if state is None:
+            return one_euro.begin(place, VECTORS)
+        return one_euro.advance(state, place, step.step_s, self.settings.position, VECTORS)
+
+    def _rebuilt(
+            self, people: Sequence[Person], bodies: Sequence[Smoothed[Memory]],
+            camera: Camera) -> list[Person]:
+        """Return the people with the parameters of `bodies` and the joints that follow."""
+        if not people:
+            return []
+        betas = np.stack([body.betas for body in bodies])
+        rotmats = rotations.axis_angle_to_matrix(np.stack([body.pose for body in bodies]))
+        joints, _ = self._body.pose_joints(rotmats, betas)
+        pelvis = np.stack([body.pelvis.smoothed for body in bodies]).astype(np.float32)
+        transl = pelvis - joints[:, 0]
+        joints3d = joints + transl[:, None]
+        joints2d = camera.project_ahead(joints3d)
+        return [
+            replace(person, global_orient=body.pose[0], body_pose=body.pose[1:], betas=body.betas,
+                    transl=transl[i], joints3d=joints3d[i], joints2d=joints2d[i])
+            for i, (person, body) in enumerate(zip(people, bodies))]
+
+
+def _step(person: Person, before: Remembered | None, stamp_s: float) -> Step:
+    if before is None:
+        return Step(person, None, 0.0)
+    return Step(person, before.state.memory, stamp_s - before.stamp_s)
+
+
+def _is_finite(person: Person) -> bool:
+    return all(np.isfinite(array).all() for array in (
+        person.global_orient, person.body_pose, person.betas, person.transl, person.joints3d))
+
+
+class OneEuroSmoother(BodySmoother[tuple[OneEuroState, OneEuroState]]):
+    """
+    Filters rotations and shape of any engine's people by One-Euro filters; needs no weights.
+
+    Its memory is the states of the filters of the 24 rotations and of the shape.
+    """
+
+    def _fits(self, person: Person) -> bool:
+        return True
+
+    def _advance(self, steps: Sequence[Step]) -> list[tuple]:
+        return [self._filtered(step) for step in steps]
+
+    def _filtered(self, step: Step) -> tuple:
+        turns = rotations.axis_angle_to_quaternion(step.person.pose.astype(np.float64))
+        betas = step.person.betas
+        if step.memory is None:
+            memory = (one_euro.begin(turns, ROTATIONS), one_euro.begin(betas, VECTORS))
+        else:
+            memory = (
+                one_euro.advance(
+                    step.memory[0], turns, step.step_s, self.settings.rotation, ROTATIONS),
+                one_euro.advance(
+                    step.memory[1], betas, step.step_s, self.settings.shape, VECTORS))
+        pose = rotations.quaternion_to_axis_angle(memory[0].smoothed)
+        return pose.astype(np.float32), memory[1].smoothed.astype(np.float32), memory
+
+
+class TensorFacts(Protocol):
+    """Name and shape of an engine's input or output; -1 where the batch size goes."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class TemporalNetwork(Protocol):
+    """What smoothing asks of an engine."""
+
+    name: str
+    inputs: Sequence[TensorFacts]
+    outputs: Sequence[TensorFacts]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one batch."""
+        ...
+
+
+def _pose6d(people: Sequence[Person]) -> np.ndarray:
+    matrices = rotations.axis_angle_to_matrix(np.stack([person.pose for person in people]))
+    return rotations.matrix_to_6d(matrices).reshape(len(people), 144)
+
+
+# How the people of a batch become an input; h_in comes from the tracks.
+_FEEDS = {
+    'feature': lambda people: np.stack([person.feature for person in people]),
+    'pose6d': _pose6d,
+    'betas': lambda people: np.stack([person.betas for person in people]),
+}
+
+
+class LearnedSmoother(BodySmoother[np.ndarray]):
+    """
+    Runs a recurrent network, one step a frame (rsc_net sheet, sections 1.1 and 2.4).
+
+    All tracks of a frame are one batch. The network is fed what it has inputs for: `feature` (N, F),
+    `pose6d` (N, 144), `betas` (N, 10), and its state `h_in` (L, N, H), zeros where a track starts.
+    Its outputs `pose6d`, `betas` and `h_out` are used. The memory of a track is its state `(L, H)`.
+    """
+
+    def __init__(
+            self, engine: TemporalNetwork, body: BodyModel,
+            settings: SmoothingSettings = SmoothingSettings()) -> None:
+        """Raises PerceptionError when the engine has other tensors than a temporal network."""
+        super().__init__(body, settings)
+        self._engine = engine
+        self._inputs = {spec.name: tuple(spec.shape) for spec in engine.inputs}
+        _check_tensors(engine.name, self._inputs,
+                       {spec.name: tuple(spec.shape) for spec in engine.outputs})
+        self._feature_size = self._inputs.get('feature', (-1, None))[1]
+        layers, _, width = self._inputs['h_in']
+        self._fresh = np.zeros((layers, width), np.float32)
+
+    def _fits(self, person: Person) -> bool:
+        return self._feature_size is None or (
+            len(person.feature) == self._feature_size and bool(np.isfinite(person.feature).all()))
+
+    def _advance(
+            self, steps: Sequence[Step[np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray,
+                                                                   np.ndarray]]:
+        people = [step.person for step in steps]
+        feeds = {name: _FEEDS[name](people) for name in self._inputs if name != 'h_in'}
+        feeds['h_in'] = np.stack([
+            self._fresh if step.memory is None else step.memory for step in steps], axis=1)
+        outputs = self._engine.run(feeds)
+        # Copies: a view would keep the whole batch alive for as long as one of its tracks.
+        states = [outputs['h_out'][:, i].copy() for i in range(len(people))]
+        good = np.array([np.isfinite(state).all() for state in states])
+        numbers = outputs['pose6d'].reshape(len(people), 24, 6).astype(np.float64)
+        pose = rotations.matrix_to_axis_angle(rotations.matrix_from_6d(numbers))
+        pose[~good] = np.nan
+        return list(zip(pose.astype(np.float32), outputs['betas'].astype(np.float32), states))
+
+
+def _check_tensors(
+        name: str, inputs: Mapping[str, tuple[int, ...]],
+        outputs: Mapping[str, tuple[int, ...]]) -> None:
+    known = {*_FEEDS, 'h_in'}
+    state = inputs.get('h_in', ())
+    if set(inputs) - known or len(state) != 3 or state[1] != -1:
+        raise PerceptionError(
+            f'engine {name!r} has the inputs {dict(inputs)}; a temporal engine takes h_in '
+            '(layers, -1, width) and any of feature, pose6d, betas. Choose a temporal engine')
+    wanted = {'pose6d': (-1, 144), 'betas': (-1, 10), 'h_out': state}
+    for output, shape in wanted.items():
+        if outputs.get(output) != shape:
+            raise PerceptionError(
+                f'engine {name!r} has the output {output} {outputs.get(output)}; a temporal '
+                f'engine gives {shape}. Choose a temporal engine')
