@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks as engines run them: folded norms, split first layer, GRU gates (sheet 7)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from hmr_ros.networks.residual_blocks import Bottleneck
+from hmr_ros.networks.rsc_net.backbone import ScaledResNet50
+from hmr_ros.networks.rsc_net.network import RscNet
+from hmr_ros.networks.rsc_net.prediction import (
+    Body, Prediction, STATE_WIDTH, TemporalPrediction, WIDTHS)
+from hmr_ros.networks.rsc_net.regressor import HIDDEN, ITERATIONS, Regressor
+from hmr_ros.networks.rsc_net.temporal import LAYERS, RscTemporal
+
+
+class SplitRegressor(nn.Module):
+    """
+    The regressor unrolled: the feature's part of fc1 once, the state's part per iteration.
+
+    It starts from a constant that broadcasts, so the graph has no node that asks for the batch.
+    """
+
+    def __init__(self, source: Regressor) -> None:
+        super().__init__()
+        features = source.fc1.in_features - STATE_WIDTH
+        self.feature = nn.Linear(features, HIDDEN)
+        self.state = nn.Linear(STATE_WIDTH, HIDDEN, bias=False)
+        self.decoder = nn.Linear(HIDDEN, STATE_WIDTH)
+        self.fc2, self.activation = source.fc2, source.activation
+        decoders = (source.pose, source.betas, source.camera)
+        with torch.no_grad():
+            weight, state = source.fc1.weight.split([features, STATE_WIDTH], 1)
+            self.feature.weight.copy_(weight)
+            self.feature.bias.copy_(source.fc1.bias)
+            self.state.weight.copy_(state)
+            self.decoder.weight.copy_(torch.cat([part.weight for part in decoders]))
+            self.decoder.bias.copy_(torch.cat([part.bias for part in decoders]))
+            self.register_buffer('start', source.start)
+            self.register_buffer('start_part', self.state(source.start))
+
+    def forward(self, feature: torch.Tensor) -> Body:
+        """Compute the body `(N, 144)`, `(N, 10)`, `(N, 3)` of features `(N, F)`."""
+        from_feature = self.feature(feature)
+        state = self.start + self._decode(from_feature + self.start_part)
+        for _ in range(ITERATIONS - 1):
+            state = state + self._decode(from_feature + self.state(state))
+        return Body(*state.split(WIDTHS, -1))
+
+    def _decode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.decoder(self.activation(self.fc2(self.activation(x))))
+
+
+class RowEngine(nn.Module):
+    """rsc_net for every row: alpha is a constant `(5, 16)` that `row` looks up."""
+
+    def __init__(self, network: RscNet) -> None:
+        super().__init__()
+        self.backbone = fold_norms(network.backbone)
+        self.regressor = SplitRegressor(network.regressor)
+        self.register_buffer('alpha', torch.stack(list(network.backbone.alphas)).detach())
+        _freeze(self)
+
+    def forward(self, image: torch.Tensor, row: torch.Tensor) -> Prediction:
+        """Map crops `(N, 3, 224, 224)` and int32 rows `(N,)`."""
+        scales = self.alpha.index_select(0, row)[:, :, None, None].split(1, 1)
+        x = self.backbone.stem(image)
+        for scale, block in zip(scales, self.backbone.blocks):
+            x = functional.relu(scale * block.residual(x) + block.downsample(x))
+        feature = x.mean((2, 3))
+        return Prediction(*self.regressor(feature), feature)
+
+
+class SingleRowEngine(nn.Module):
+    """rsc_net for one row: alpha is inside the convolutions, a plain ResNet-50 is left."""
+
+    def __init__(self, network: RscNet, row: int) -> None:
+        super().__init__()
+        self.backbone = fold_norms(network.backbone)
+        for scale, block in zip(network.backbone.alphas[row].detach(), self.backbone.blocks):
+            block.conv3.weight.data.mul_(scale)
+            block.conv3.bias.data.mul_(scale)
+        self.regressor = SplitRegressor(network.regressor)
+        _freeze(self)
+
+    def forward(self, image: torch.Tensor) -> Prediction:
+        """Map crops `(N, 3, 224, 224)`."""
+        x = self.backbone.stem(image)
+        for block in self.backbone.blocks:
+            x = block(x)
+        feature = x.mean((2, 3))
+        return Prediction(*self.regressor(feature), feature)
+
+
+class TemporalStep(nn.Module):
+    """One frame of rsc_temporal, the gates spelled out: no loop, every product a plain one."""
+
+    def __init__(self, network: RscTemporal) -> None:
+        super().__init__()
+        self.gru = copy.deepcopy(network.gru)
+        self.linear = copy.deepcopy(network.linear)
+        self.regressor = SplitRegressor(copy.deepcopy(network.regressor))
+        _freeze(self)
+
+    def forward(self, feature: torch.Tensor, h_in: torch.Tensor) -> TemporalPrediction:
+        """Map features `(N, F)` and states `(2, N, hidden)`, zeros for a new track."""
+        x, states = feature, []
+        for layer in range(LAYERS):
+            x = self._gates(layer, x, h_in[layer])
+            states.append(x)
+        smooth = feature + self.linear(functional.relu(x))
+        return TemporalPrediction(*self.regressor(smooth), torch.stack(states))
+
+    def _gates(self, layer: int, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        (r_x, z_x, n_x), (r_h, z_h, n_h) = (
+            functional.linear(
+                value, getattr(self.gru, f'weight_{name}_l{layer}'),
+                getattr(self.gru, f'bias_{name}_l{layer}')).split(self.gru.hidden_size, -1)
+            for name, value in (('ih', x), ('hh', h)))
+        keep = torch.sigmoid(z_x + z_h)
+        new = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
+        return (1 - keep) * new + keep * h
+
+
+def fold_norms(backbone: ScaledResNet50) -> ScaledResNet50:
+    """Return a copy in evaluation mode whose batch norms are inside its convolutions."""
+    backbone = copy.deepcopy(backbone).eval().to(memory_format=torch.contiguous_format)
+    _fold(backbone, 'conv1', 'bn1')
+    for block in backbone.blocks:
+        _fold_block(block)
+    return backbone
+
+
+def _fold_block(block: Bottleneck) -> None:
+    for number in '123':
+        _fold(block, f'conv{number}', f'bn{number}')
+    if isinstance(block.downsample, nn.Sequential):
+        _fold(block.downsample, '0', '1')
+
+
+def _fold(module: nn.Module, conv: str, norm: str) -> None:
+    setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+    setattr(module, norm, nn.Identity())
+
+
+def _freeze(module: nn.Module) -> None:
+    module.eval().requires_grad_(False)
