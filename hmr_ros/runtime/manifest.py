@@ -12,6 +12,7 @@ import hashlib
 import os
 from pathlib import Path
 import sys
+from types import MappingProxyType
 from typing import Any, Mapping
 
 import yaml
@@ -35,7 +36,7 @@ class ManifestEntry:
     file              file name in the folder of the manifest
     sha256            hex digest of the file
     opset             ONNX operator set
-    inputs, outputs   name -> shape, -1 where the batch size goes; all float32
+    inputs, outputs   name -> shape, -1 where the batch size goes
     image_size        side in pixels of the square crop, 0 without an image input
     mean, std         normalisation per channel R, G, B of values 0 to 1, empty without an image
     projection        camera of the keypoints: real_camera or known_box (keypoint_guided sheet, 1.3)
@@ -44,6 +45,9 @@ class ManifestEntry:
     body_model        name of the body whose shape space `betas` lives in
     body_model_sha256 digest of that body's file
     features_of       digest of the engine whose features a temporal engine takes, '' for others
+    dtypes            of the tensors that are not float32, name -> dtype
+    regressor_relu    whether its iterative regressor has activations (rsc_net sheet, 2.2), None
+                      without such a regressor
     training_data     one sentence
     accuracy          measured numbers, name -> value, units in the names
     licence           SPDX name of the licence of the weights
@@ -66,6 +70,8 @@ class ManifestEntry:
     body_model: str = ''
     body_model_sha256: str = ''
     features_of: str = ''
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    regressor_relu: bool | None = None
     training_data: str = ''
     accuracy: Mapping[str, Any] = field(default_factory=dict)
 
@@ -80,9 +86,13 @@ class ManifestEntry:
                 'hexadecimal digits, as `sha256sum` prints them')
 
 
-def specs(tensors: Mapping[str, tuple[int, ...]]) -> tuple[TensorSpec, ...]:
-    """Tensor specifications of a manifest's name -> shape table."""
-    return tuple(TensorSpec(name, tuple(shape), 'float32') for name, shape in tensors.items())
+def specs(
+        tensors: Mapping[str, tuple[int, ...]],
+        dtypes: Mapping[str, str] = MappingProxyType({})) -> tuple[TensorSpec, ...]:
+    """Tensor specifications of a manifest's name -> shape table; float32 but for `dtypes`."""
+    return tuple(
+        TensorSpec(name, tuple(shape), dtypes.get(name, 'float32'))
+        for name, shape in tensors.items())
 
 
 def _entry(name: str, raw: Any, path: Path) -> ManifestEntry:
@@ -91,7 +101,7 @@ def _entry(name: str, raw: Any, path: Path) -> ManifestEntry:
     known = {item.name for item in fields(ManifestEntry)} - {'name'}
     needed = known - {
         'projection', 'weights', 'keypoints_sha256', 'body_model', 'body_model_sha256',
-        'features_of', 'training_data', 'accuracy'}
+        'features_of', 'dtypes', 'regressor_relu', 'training_data', 'accuracy'}
     for kind, names in (('lacks', needed - set(raw)), ('has unknown', set(raw) - known)):
         if names:
             raise EngineError(
@@ -137,7 +147,9 @@ def add_entry(folder: Path, entry: ManifestEntry) -> None:
         del values['name']
         for tensors in ('inputs', 'outputs'):
             values[tensors] = {key: list(shape) for key, shape in values[tensors].items()}
-        values.update(mean=list(item.mean), std=list(item.std), accuracy=dict(item.accuracy))
+        values.update(
+            mean=list(item.mean), std=list(item.std), dtypes=dict(item.dtypes),
+            accuracy=dict(item.accuracy))
         content[name] = values
     text = yaml.safe_dump({'engines': content}, sort_keys=False, width=100)
     path.write_text(_HEADER + text, encoding='utf-8')

@@ -133,8 +133,8 @@ class OnnxEngine:
         self.outputs = tuple(
             _measured(spec, results[spec.name].shape) for spec in self.outputs)
         if entry is not None:
-            _compare('inputs', self.inputs, specs(entry.inputs), path)
-            _compare('outputs', self.outputs, specs(entry.outputs), path)
+            _compare('inputs', self.inputs, specs(entry.inputs, entry.dtypes), path)
+            _compare('outputs', self.outputs, specs(entry.outputs, entry.dtypes), path)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch; see `hmr_ros.runtime.engine.Engine.run`."""

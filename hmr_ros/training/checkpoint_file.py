@@ -11,12 +11,12 @@ import torch
 from hmr_ros.training.errors import TrainingError
 
 #: where training programs keep the tensors inside their files.
-CONTAINERS = ('model', 'state_dict')
+CONTAINERS = ('model', 'state_dict', 'gen_state_dict')
 
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     """
-    Read the tensors of a torch file: a bare state dict, or one below `model` or `state_dict`.
+    Read the tensors of a torch file: a bare state dict, or one below a name of CONTAINERS.
 
     A leading `module.` is stripped. Raises TrainingError for a file that cannot be read, that holds
     anything but tensors, or whose pickle asks for more than tensors: that is never run.
@@ -40,3 +40,27 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             f'checkpoint {path} holds no state dict; expected tensors by name, or such a table '
             f'below {" or ".join(CONTAINERS)}')
     return {name.removeprefix('module.'): value for name, value in content.items()}
+
+
+def take(
+        found: dict[str, torch.Tensor], key: str, shape: tuple[int, ...],
+        path: str | Path) -> torch.Tensor:
+    """Remove tensor `key` from `found`; TrainingError when absent, misshapen or not finite."""
+    if key not in found:
+        raise TrainingError(f'checkpoint {path} lacks {key!r}; is the file whole?')
+    value = found.pop(key)
+    if tuple(value.shape) != shape:
+        raise TrainingError(
+            f'checkpoint {path}: {key!r} has shape {tuple(value.shape)}; expected {shape}')
+    if not torch.isfinite(value).all():
+        raise TrainingError(f'checkpoint {path}: {key!r} holds numbers that are not finite')
+    return value
+
+
+def refuse_left(found: dict[str, torch.Tensor], expected: str, path: str | Path) -> None:
+    """Raise TrainingError, naming the first, when tensors are left; `expected` names the layout."""
+    if found:
+        first, more = next(iter(found)), len(found) - 1
+        raise TrainingError(
+            f'checkpoint {path} holds {first!r} and {more} more that this network does not have; '
+            f'expected the layout of {expected}')

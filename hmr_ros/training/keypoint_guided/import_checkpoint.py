@@ -9,7 +9,7 @@ import re
 import torch
 
 from hmr_ros.networks.keypoint_guided import KeypointGuided, Variant
-from hmr_ros.training.checkpoint_file import read_checkpoint
+from hmr_ros.training.checkpoint_file import read_checkpoint, refuse_left, take
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.keypoint_guided.flows import Flows
 from hmr_ros.training.keypoint_guided.weights import save_weights, WeightsFacts
@@ -67,12 +67,9 @@ def import_checkpoint(path: str | Path, out: str | Path) -> WeightsFacts:
     variant = variant_of(found, path)
     state = {name: _take(found, name, value, variant, path)
              for name, value in _wanted(variant).items()}
-    left = [key for key in found if not key.startswith('smpl.')
-            and not key.endswith('.num_batches_tracked')]
-    if left:
-        raise TrainingError(
-            f'checkpoint {path} holds {left[0]!r} and {len(left) - 1} more that this network does '
-            f'not have; expected the layout of {variant.backbone} with {variant.tokens} tokens')
+    left = {key: value for key, value in found.items() if not key.startswith('smpl.')
+            and not key.endswith('.num_batches_tracked')}
+    refuse_left(left, f'{variant.backbone} with {variant.tokens} tokens', path)
     facts = WeightsFacts(variant.backbone, variant.tokens, MEAN, STD, 'known_box', 'smpl',
                          'unknown: ask the authors of the checkpoint')
     save_weights(state, out, facts)
@@ -108,23 +105,9 @@ def _take(
     if name in STACKED:
         shape = (1, ours.shape[1])
         return torch.cat([
-            _pop(found, f'pose_head.cls_{axis}_{STACKED[name]}.weight', shape, path)
-            for axis in 'uvd'])
-    return _pop(found, authors_key(name, variant), tuple(ours.shape), path)
-
-
-def _pop(
-        found: dict[str, torch.Tensor], key: str, shape: tuple[int, ...],
-        path: str | Path) -> torch.Tensor:
-    if key not in found:
-        raise TrainingError(f'checkpoint {path} lacks {key!r}; is the file whole?')
-    value = found.pop(key)
-    if tuple(value.shape) != shape:
-        raise TrainingError(
-            f'checkpoint {path}: {key!r} has shape {tuple(value.shape)}; expected {shape}')
-    if not torch.isfinite(value).all():
-        raise TrainingError(f'checkpoint {path}: {key!r} holds numbers that are not finite')
-    return value.float()
+            take(found, f'pose_head.cls_{axis}_{STACKED[name]}.weight', shape, path)
+            for axis in 'uvd']).float()
+    return take(found, authors_key(name, variant), tuple(ours.shape), path).float()
 
 
 def authors_key(name: str, variant: Variant) -> str:

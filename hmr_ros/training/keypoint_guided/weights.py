@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-import json
+from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 
 from hmr_ros.networks.keypoint_guided import AnyNetwork, build_network, Variant
-from hmr_ros.training.errors import TrainingError
+from hmr_ros.training import weights_file
 
 #: parts of a training module that only training has; a stage may begin without them.
 HELPERS = ('decoder.', 'early.', 'sheet.', 'pretraining.')
-_NETWORK = 'network.'
+_SYSTEM = 'keypoint_guided'
 
 
 @dataclass(frozen=True)
@@ -49,21 +46,12 @@ def save_weights(
         state: dict[str, torch.Tensor], path: str | Path,
         facts: WeightsFacts = WeightsFacts()) -> Path:
     """Write tensors, the network's under `network.`, and facts."""
-    tensors = {name: value.contiguous() for name, value in state.items()}
-    safetensors.torch.save_file(tensors, path, {'keypoint_guided': json.dumps(asdict(facts))})
-    return Path(path)
+    return weights_file.save(state, path, _SYSTEM, facts)
 
 
 def read_facts(path: str | Path) -> WeightsFacts:
     """Return the facts of a file; files without a header are of the default network."""
-    try:
-        with safetensors.safe_open(path, 'pt') as file:
-            header = (file.metadata() or {}).get('keypoint_guided', '{}')
-        values = json.loads(header)
-        triples = {name: tuple(values[name]) for name in ('mean', 'std') if name in values}
-        return WeightsFacts(**{**values, **triples})
-    except (OSError, safetensors.SafetensorError, ValueError, TypeError) as error:
-        raise TrainingError(f'{path} is not a weights file of keypoint_guided: {error}') from error
+    return weights_file.facts_of(path, _SYSTEM, WeightsFacts)
 
 
 def load_weights(module: torch.nn.Module, path: str | Path) -> None:
@@ -73,32 +61,16 @@ def load_weights(module: torch.nn.Module, path: str | Path) -> None:
     Only HELPERS may be missing or extra: another stage may have trained without or with them.
     """
     own = module.state_dict()
-    state = {name: value for name, value in _tensors(path).items()
+    state = {name: value for name, value in weights_file.tensors_of(path).items()
              if name in own or not name.startswith(HELPERS)}
     helpers = {name: value for name, value in own.items()
-               if name.startswith(HELPERS) or not name.startswith(_NETWORK)}
-    _fill(module, {**helpers, **state}, path)
+               if name.startswith(HELPERS) or not name.startswith(weights_file.NETWORK)}
+    weights_file.fill(module, {**helpers, **state}, path)
 
 
 def read_network(path: str | Path) -> tuple[AnyNetwork, WeightsFacts]:
     """Return the network of a weights file, as trained, and its facts."""
     facts = read_facts(path)
     network = build_network(facts.variant)
-    state = {name.removeprefix(_NETWORK): value for name, value in _tensors(path).items()
-             if name.startswith(_NETWORK)}
-    _fill(network, state, path)
+    weights_file.fill(network, weights_file.network_tensors(path), path)
     return network, facts
-
-
-def _tensors(path: str | Path) -> dict[str, torch.Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise TrainingError(f'weights {path} cannot be read: {error}') from error
-
-
-def _fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise TrainingError(f'weights {path} do not fit this network: {error}') from error

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exports rsc_net and rsc_temporal to ONNX and enters the files into a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+from hmr_ros.body.model import BodyModel
+from hmr_ros.networks.rsc_net import RscNet, RscTemporal
+from hmr_ros.networks.rsc_net.deploy import RowEngine, SingleRowEngine, TemporalStep
+from hmr_ros.networks.rsc_net.prediction import BETAS_WIDTH, CAMERA_WIDTH, FEATURES, POSE_WIDTH
+from hmr_ros.networks.rsc_net.temporal import LAYERS
+from hmr_ros.runtime.engine import TensorSpec
+from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
+from hmr_ros.training.errors import TrainingError
+from hmr_ros.training.onnx_export import check_body, OPSET, write_onnx
+from hmr_ros.training.rsc_net.weights import IMAGE, RscFacts, TEMPORAL
+
+Specs = tuple[TensorSpec, ...]
+_IMAGE = TensorSpec('image', (-1, 3, RscNet.image_size, RscNet.image_size), 'float32')
+_ROW = TensorSpec('row', (-1,), 'int32')
+_BODY = (TensorSpec('pose6d', (-1, POSE_WIDTH), 'float32'),
+         TensorSpec('betas', (-1, BETAS_WIDTH), 'float32'),
+         TensorSpec('cam', (-1, CAMERA_WIDTH), 'float32'))
+_FEATURE = TensorSpec('feature', (-1, FEATURES), 'float32')
+
+
+def export_rsc_net(network: RscNet, path: str | Path, weights: str = 'float16') -> Path:
+    """Write the engine of all rows, inputs `image` and `row`; see `onnx_export.write_onnx`."""
+    return write_onnx(RowEngine(network), *tensors_of(network), path, weights)
+
+
+def export_single_row(
+        network: RscNet, row: int, path: str | Path, weights: str = 'float16') -> Path:
+    """Write the engine of one row, input `image`, alpha inside its convolutions."""
+    return write_onnx(
+        SingleRowEngine(network, row), (_IMAGE,), (*_BODY, _FEATURE), path, weights)
+
+
+def export_rsc_temporal(network: RscTemporal, path: str | Path, weights: str = 'float16') -> Path:
+    """Write one step of the GRU, inputs `feature` and `h_in`."""
+    return write_onnx(TemporalStep(network), *tensors_of(network), path, weights)
+
+
+def tensors_of(network: RscNet | RscTemporal) -> tuple[Specs, Specs]:
+    """Return the engine's inputs and outputs (sheet 1.1)."""
+    if isinstance(network, RscNet):
+        return (_IMAGE, _ROW), (*_BODY, _FEATURE)
+    feature = TensorSpec('feature', (-1, network.features), 'float32')
+    h_in, h_out = (
+        TensorSpec(name, (LAYERS, -1, network.hidden), 'float32') for name in ('h_in', 'h_out'))
+    return (feature, h_in), (*_BODY, h_out)
+
+
+def export_engine(
+        network: RscNet | RscTemporal, body: BodyModel, folder: str | Path, name: str,
+        weights: str = 'float16', facts: RscFacts = RscFacts(), training_data: str = '',
+        accuracy: dict[str, Any] | None = None) -> ManifestEntry:
+    """
+    Export `network` as engine `name` into `folder` and its manifest.
+
+    `facts` say how its weights want to be used; raises TrainingError when they belong to another
+    body than `body`, or to a regressor with other activations.
+    """
+    _check_facts(network, body, facts)
+    path = Path(folder) / f'{name}.onnx'
+    if isinstance(network, RscNet):
+        export_rsc_net(network, path, weights)
+        system, size, mean, std = IMAGE, network.image_size, facts.mean, facts.std
+    else:
+        export_rsc_temporal(network, path, weights)
+        system, size, mean, std = TEMPORAL, 0, (), ()
+    inputs, outputs = tensors_of(network)
+    entry = ManifestEntry(
+        name, system, path.name, file_sha256(path), OPSET, _shapes(inputs), _shapes(outputs), size,
+        mean, std, facts.licence, weights=weights, body_model=body.name,
+        body_model_sha256=body.sha256, features_of=facts.features_of, dtypes=_dtypes(inputs),
+        regressor_relu=network.regressor_relu, training_data=training_data,
+        accuracy=accuracy or {})
+    add_entry(Path(folder), entry)
+    return entry
+
+
+def _check_facts(network: RscNet | RscTemporal, body: BodyModel, facts: RscFacts) -> None:
+    check_body(facts.body_model, body)
+    if network.regressor_relu != facts.regressor_relu:
+        raise TrainingError(
+            f'the facts of these weights say regressor_relu {facts.regressor_relu}, the network '
+            f'has {network.regressor_relu}; build it from the facts')
+
+
+def _shapes(tensors: Sequence[TensorSpec]) -> dict[str, tuple[int, ...]]:
+    return {spec.name: spec.shape for spec in tensors}
+
+
+def _dtypes(tensors: Sequence[TensorSpec]) -> dict[str, str]:
+    return {spec.name: spec.dtype for spec in tensors if spec.dtype != 'float32'}

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights files of rsc_net and rsc_temporal, and what must be known to use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hmr_ros.networks.rsc_net import RscNet, RscTemporal
+from hmr_ros.training import weights_file
+from hmr_ros.training.errors import TrainingError
+
+IMAGE, TEMPORAL = 'rsc_net', 'rsc_temporal'
+#: the contrastive head, beside the network; optional.
+CONTRAST = 'contrast.'
+_SYSTEM = 'rsc_net'
+
+
+@dataclass(frozen=True)
+class RscFacts:
+    """
+    What a weights file is for; kept in its header.
+
+    network         IMAGE or TEMPORAL
+    regressor_relu  whether the regressor has activations (sheet 2.2)
+    features        length of the image network's feature
+    hidden          width of the GRU; of TEMPORAL only
+    features_of     digest of the engine whose features TEMPORAL was trained on, '' when unknown
+    mean, std       normalisation per channel R, G, B of values 0 to 1; of IMAGE only
+    body_model      body whose shape space `betas` lives in: open_body or smpl
+    licence         SPDX name, or what to ask the source of the weights
+    """
+
+    network: str = IMAGE
+    regressor_relu: bool = True
+    features: int = 2048
+    hidden: int = 1024
+    features_of: str = ''
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    body_model: str = 'open_body'
+    licence: str = 'Apache-2.0'
+
+
+def build_network(facts: RscFacts) -> RscNet | RscTemporal:
+    """Build the network that `facts` describe, with random weights."""
+    if facts.network == TEMPORAL:
+        return RscTemporal(facts.features, facts.hidden, facts.regressor_relu)
+    return RscNet(facts.regressor_relu)
+
+
+def save_weights(
+        state: dict[str, torch.Tensor], path: str | Path, facts: RscFacts = RscFacts()) -> Path:
+    """Write tensors, the network's under `network.`, and facts."""
+    return weights_file.save(state, path, _SYSTEM, facts)
+
+
+def read_facts(path: str | Path) -> RscFacts:
+    """Return the facts of a file; TrainingError when they name no network of this system."""
+    facts = weights_file.facts_of(path, _SYSTEM, RscFacts)
+    if facts.network not in (IMAGE, TEMPORAL):
+        raise TrainingError(
+            f'weights {path} are of the network {facts.network!r}; expected {IMAGE} or {TEMPORAL}')
+    return facts
+
+
+def read_network(path: str | Path) -> tuple[RscNet | RscTemporal, RscFacts]:
+    """Return the network of a weights file, as trained, and its facts."""
+    facts = read_facts(path)
+    network = build_network(facts)
+    weights_file.fill(network, weights_file.network_tensors(path), path)
+    return network, facts
