@@ -28,6 +28,8 @@ app.add_typer(body, name='body')
 console = Console()
 
 JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the report here.')]
+#: networks whose weights can be imported and exported.
+TRAINABLE = ('keypoint_guided', 'rsc_net')
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
 
 
@@ -299,20 +301,20 @@ def train(
 def export(
         network: Network,
         weights: Annotated[Path, typer.Argument(help='weights.safetensors of `hmr train`.')],
-        name: Annotated[str, typer.Option(help='Name of the engine.')] = 'keypoint_guided',
+        name: Annotated[Optional[str], typer.Option(
+            help='Name of the engine; that of the network when left out.')] = None,
         folder: Annotated[Path, typer.Option(help='Folder with the manifest.')] = Path('engines'),
         stored_as: Annotated[str, typer.Option(help='float16 or float32.')] = 'float16',
         body_model: Annotated[str, typer.Option(
             '--body', help='Body of the weights: open_body, or your SMPL file for imported ones.')
             ] = 'open_body') -> None:
     """Export trained or imported weights to ONNX and enter them into a manifest."""
-    _only_keypoint_guided(network)
     _allowed('--stored-as', stored_as, ('float16', 'float32'))
-    exporter = _require('hmr_ros.training.keypoint_guided.export')
+    exporter = _training(network, 'export')
     from hmr_ros.body import load_body
-    trained, facts = _require('hmr_ros.training.keypoint_guided.weights').read_network(weights)
+    trained, facts = _training(network, 'weights').read_network(weights)
     entry = exporter.export_engine(
-        trained, load_body(body_model), folder, name, stored_as, facts)
+        trained, load_body(body_model), folder, name or facts.network, stored_as, facts)
     console.print(f'wrote {folder / entry.file}, sha256 {entry.sha256}')
 
 
@@ -323,11 +325,9 @@ def import_checkpoint(
         network: Annotated[str, typer.Option(help='The network it is of.')] = 'keypoint_guided'
         ) -> None:
     """Convert a checkpoint of the authors' program; every tensor is used or refused by name."""
-    _only_keypoint_guided(network)
-    facts = _require('hmr_ros.training.keypoint_guided.import_checkpoint').import_checkpoint(
-        file, out)
-    console.print(f'wrote {out}: {facts.backbone}, {facts.tokens} tokens. Next: hmr export '
-                  f'{network} {out} --name NAME --body SMPL_FILE')
+    facts = _training(network, 'import_checkpoint').import_checkpoint(file, out)
+    console.print(f'wrote {out}: {facts.summary}. Next: hmr export {network} {out} --name NAME '
+                  '--body SMPL_FILE')
 
 
 @app.command()
@@ -366,6 +366,14 @@ def evaluate(
     if json_file is not None:
         from hmr_ros.demo.report import context, write_json
         write_json({**context(), **report}, json_file)
+
+
+def _training(network: str, part: str) -> Any:
+    """Import a part of the training of `network` that all of them have."""
+    if network not in TRAINABLE:
+        raise CommandError(
+            f'no network {network!r} in this version; there are {", ".join(TRAINABLE)}')
+    return _require(f'hmr_ros.training.{network}.{part}')
 
 
 def _only_keypoint_guided(network: str) -> None:

@@ -79,11 +79,27 @@ def test_unknown_variant_is_refused(option, value):
 
 
 @pytest.mark.torch
-def test_import_checkpoint_names_the_fault(tmp_path):
+@pytest.mark.parametrize('network, fault', [
+    ('keypoint_guided', 'pose_head.final_layer.weight'),
+    ('rsc_net', "none of RSC-Net, SPIN, VIBE: its first key is 'layer.weight'")])
+def test_import_checkpoint_names_the_fault(network, fault, tmp_path):
     import torch
     torch.save({'layer.weight': torch.zeros(2)}, tmp_path / 'theirs.pth')
-    with pytest.raises(RuntimeError, match='pose_head.final_layer.weight'):
-        run('import-checkpoint', str(tmp_path / 'theirs.pth'), '--out', str(tmp_path / 'o'))
+    with pytest.raises(RuntimeError, match=fault):
+        run('import-checkpoint', str(tmp_path / 'theirs.pth'), '--out', str(tmp_path / 'o'),
+            '--network', network)
+
+
+@pytest.mark.torch
+def test_imported_weights_become_an_engine(tmp_path):
+    from hmr_ros.training.rsc_net.weights import build_network, RscFacts, save_weights
+    facts = RscFacts('rsc_temporal', False, features=16, hidden=8)
+    state = {f'network.{key}': value for key, value in build_network(facts).state_dict().items()}
+    weights = save_weights(state, tmp_path / 'w.safetensors', facts)
+    run('export', 'rsc_net', str(weights), '--folder', str(tmp_path))
+    assert (tmp_path / 'rsc_temporal.onnx').is_file()
+    with pytest.raises(cli.CommandError, match="'mgil'.*keypoint_guided, rsc_net"):
+        run('export', 'mgil', str(weights), '--folder', str(tmp_path))
 
 
 def test_body_show(tmp_path):

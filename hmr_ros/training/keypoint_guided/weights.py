@@ -41,6 +41,16 @@ class WeightsFacts:
         """The network these weights fit."""
         return Variant(self.backbone, self.tokens)
 
+    @property
+    def network(self) -> str:
+        """The system."""
+        return _SYSTEM
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return f'{self.backbone}, {self.tokens} tokens'
+
 
 def save_weights(
         state: dict[str, torch.Tensor], path: str | Path,

@@ -43,6 +43,12 @@ class RscFacts:
     body_model: str = 'open_body'
     licence: str = 'Apache-2.0'
 
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        activations = 'with' if self.regressor_relu else 'without'
+        return f'{self.network}, regressor {activations} activations'
+
 
 def build_network(facts: RscFacts) -> RscNet | RscTemporal:
     """Build the network that `facts` describe, with random weights."""
