@@ -31,7 +31,7 @@ ARGUMENTS = (
      'stamps of its images; empty: person_detector looks for people', None),
     ('image_transport', '', 'how images arrive', ('', 'raw', 'compressed')),
     ('backend', '', 'what runs the network', ('', 'auto', 'onnxruntime', 'tensorrt')),
-    ('smooth', 'false', 'temporal smoothing; has no node in this version', ('false',)),
+    ('smooth', 'true', 'temporal smoothing: markers are drawn from smpl_smoothed', BOOL),
     ('composed', 'false', 'all nodes in one process', BOOL),
     ('rviz', 'false', 'start RViz', BOOL),
     ('fixed_frame', 'camera_optical_frame', 'fixed frame of RViz', None),
@@ -47,12 +47,16 @@ def _camera_info_beside(image: str) -> str:
     return image.rpartition('/')[0] + '/camera_info' if '/' in image else 'camera_info'
 
 
-def _remappings(value: dict[str, str]) -> list[tuple[str, str]]:
+def _remappings(value: dict[str, str], executable: str) -> list[tuple[str, str]]:
     image, info = value['image'], value['camera_info']
     if image and not info:
         info = _camera_info_beside(image)
     topics = (('image', image), ('camera_info', info), ('detections', value['detections']))
-    return [(name, topic) for name, topic in topics if topic]
+    found = [(name, topic) for name, topic in topics if topic]
+    # In one process, pipeline itself does so.
+    if executable == 'mesh_markers' and value['smooth'] == 'true':
+        found.append(('smpl', 'smpl_smoothed'))
+    return found
 
 
 def _given(value: dict[str, str]) -> dict[str, str | bool]:
@@ -81,14 +85,15 @@ def _node(value: dict[str, str], executable: str, names: list[str]) -> Node:
         levels += ['--log-level', f'{logger}:={value["log_level"]}']
     return Node(
         package='hmr_ros', executable=executable, namespace=value['namespace'],
-        parameters=parameters, remappings=_remappings(value),
+        parameters=parameters, remappings=_remappings(value, executable),
         arguments=['--ros-args', *levels], output='screen', emulate_tty=True)
 
 
 def _nodes(context: LaunchContext) -> list[Node]:
     value = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     detector = 'detection_bridge' if value['detections'] else 'person_detector'
-    names = [detector, *FLOW, *(['video_source'] if value['source'] else [])]
+    smoother = ['temporal_smoother'] if value['smooth'] == 'true' else []
+    names = [detector, *FLOW, *smoother, *(['video_source'] if value['source'] else [])]
     if value['composed'] == 'true':
         nodes = [_node(value, 'pipeline', names)]
     else:

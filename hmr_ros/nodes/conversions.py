@@ -159,7 +159,10 @@ def camera_to_message(camera: Camera, message: SmplArray) -> None:
 
 
 def camera_from_message(message: SmplArray) -> Camera:
-    """Read the camera that was used. Raises PerceptionError when it is not usable."""
+    """Read the camera that was used. Raises PerceptionError or NodeError when it is not usable."""
+    if message.camera_source not in list(CameraSource):
+        raise NodeError(f'camera_source is {message.camera_source}; expected one of '
+                        'SmplArray.CAMERA_*. The publisher fills the message wrongly')
     fx, fy, cx, cy = (float(v) for v in message.camera)
     return Camera(fx, fy, cx, cy, message.image_width, message.image_height,
                   CameraSource(message.camera_source))

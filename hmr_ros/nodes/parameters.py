@@ -14,7 +14,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from hmr_ros.nodes.errors import NodeError
+from hmr_ros.perception.one_euro import OneEuroSettings
+from hmr_ros.perception.smoothing import SmoothingSettings
 
+SMOOTHING = SmoothingSettings()
 Value = Union[bool, int, float, str, list]
 
 
@@ -93,6 +96,28 @@ TRACKING = (
     P('tracking.max_tracks', 64, 'most tracks', 1, 10000),
 )
 
+BODY = (
+    P('body_model', 'open_body', 'name of a shipped body model, or path of an SMPL file'),
+)
+BACKEND = (
+    P('backend', 'auto', 'what runs the engine', choices=('auto', 'onnxruntime', 'tensorrt')),
+    P('precision', 'auto', 'numbers the engine computes with', choices=('auto', 'fp32', 'fp16')),
+)
+
+
+def _one_euro(
+        name: str, what: str, unit: str, settings: OneEuroSettings) -> tuple[ParameterSpec, ...]:
+    """Return the parameters of one filter of `temporal_smoother`."""
+    return (
+        P(f'one_euro.{name}.min_cutoff_hz', settings.min_cutoff_hz,
+          f'cutoff in Hz for {what} at rest; lower is steadier', 0.001, 1000.0, dynamic=True),
+        P(f'one_euro.{name}.speed_weight', settings.speed_weight,
+          f'Hz that the cutoff rises per {unit}; higher lags less', 0.0, 1000.0, dynamic=True),
+        P(f'one_euro.{name}.speed_cutoff_hz', settings.speed_cutoff_hz,
+          f'cutoff in Hz for the speed of {what}', 0.001, 1000.0, dynamic=True),
+    )
+
+
 TABLES: dict[str, tuple[ParameterSpec, ...]] = {
     'video_source': COMMON + (
         P('source', '', 'video file, camera index, stream URL or folder of pictures'),
@@ -124,10 +149,8 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
     ) + TRACKING,
     'mesh_recovery': COMMON + IMAGE + (
         P('engine', 'keypoint_guided', 'name in engines/manifest.yaml, or path of an engine file'),
-        P('backend', 'auto', 'what runs the engine', choices=('auto', 'onnxruntime', 'tensorrt')),
-        P('precision', 'auto', 'numbers the engine computes with',
-          choices=('auto', 'fp32', 'fp16')),
-        P('body_model', 'open_body', 'name of a shipped body model, or path of an SMPL file'),
+        *BACKEND,
+        *BODY,
         P('fallback_fov_deg', 55.0, 'vertical field of view in degrees of cameras without '
           'calibration; 0: skip their frames', 0.0, 170.0, dynamic=True),
         P('image_is_rectified', False, 'use the projection matrix P of camera_info instead of K'),
@@ -136,8 +159,23 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         P('publish_features', True, 'fill SmplPerson.feature for a temporal smoother',
           dynamic=True),
     ),
-    'mesh_markers': COMMON + IMAGE + (
-        P('body_model', 'open_body', 'name of a shipped body model, or path of an SMPL file'),
+    'temporal_smoother': COMMON + (
+        P('method', 'auto', 'learned: a temporal engine, one_euro where none fits the features; '
+          'one_euro: a filter, no engine; auto: learned when there is an engine',
+          choices=('auto', 'learned', 'one_euro')),
+        P('temporal_engine', '', 'name in engines/manifest.yaml, or path of an engine file beside '
+          'a manifest; empty: all temporal engines of the manifest'),
+        *BACKEND,
+        *BODY,
+        P('max_gap_s', SMOOTHING.max_gap_s, 'seconds without a track after which it starts afresh',
+          0.0, 60.0, dynamic=True),
+        P('max_tracks', SMOOTHING.max_tracks, 'most tracks that are remembered', 1, 10000,
+          dynamic=True),
+        *_one_euro('rotation', 'joint rotations', 'rad/s', SMOOTHING.rotation),
+        *_one_euro('position', 'the pelvis in the camera', 'm/s', SMOOTHING.position),
+        *_one_euro('shape', 'shape coefficients', '1/s', SMOOTHING.shape),
+    ),
+    'mesh_markers': COMMON + IMAGE + BODY + (
         P('max_rate_hz', 30.0, 'most mesh messages per second; each person is 1 to 2 MB',
           0.1, 1000.0, dynamic=True),
         P('mesh', True, 'publish meshes', dynamic=True),
@@ -149,7 +187,8 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         P('paired_images', 10, 'images kept until their boxes or people arrive', 1, 200),
     ),
     'pipeline': (
-        P('nodes', ['video_source', 'person_detector', 'mesh_recovery', 'mesh_markers'],
+        P('nodes', ['video_source', 'person_detector', 'mesh_recovery', 'temporal_smoother',
+                    'mesh_markers'],
           'nodes that run in this process'),
     ),
 }

@@ -17,16 +17,21 @@ from hmr_ros.nodes.mesh_markers import MeshMarkersNode
 from hmr_ros.nodes.mesh_recovery import MeshRecoveryNode
 from hmr_ros.nodes.parameters import NodeParameters, TABLES
 from hmr_ros.nodes.person_detector import PersonDetectorNode
+from hmr_ros.nodes.temporal_smoother import TemporalSmootherNode
 from hmr_ros.nodes.video_source import VideoSourceNode
 
 # In the order of the flow: each starts before what feeds it, so that nothing is missed.
 NODES: dict[str, Callable[..., ManagedNode]] = {
     'mesh_markers': MeshMarkersNode,
+    'temporal_smoother': TemporalSmootherNode,
     'mesh_recovery': MeshRecoveryNode,
     'person_detector': PersonDetectorNode,
     'detection_bridge': DetectionBridgeNode,
     'video_source': VideoSourceNode,
 }
+# Who reads the smoothed people in place of the raw ones when there are some.
+SMOOTHED_READERS = ('mesh_markers',)
+SMOOTHED_REMAPPING = ['--ros-args', '-r', 'smpl:=smpl_smoothed']
 
 
 def make_nodes(
@@ -35,6 +40,7 @@ def make_nodes(
     """
     Make nodes by name, last of the flow first.
 
+    With `temporal_smoother` among them, `mesh_markers` reads `smpl_smoothed` in place of `smpl`.
     `parameters` gives values by node and parameter; they win over files and command line. Raises
     NodeError for a name or value that is not allowed; nothing is left behind then.
     """
@@ -48,7 +54,10 @@ def make_nodes(
             if name in wanted:
                 values = (parameters or {}).get(name, {})
                 overrides = [Parameter(key, value=value) for key, value in values.items()]
-                nodes[name] = NODES[name](parameter_overrides=overrides, **node_arguments)
+                smoothed = name in SMOOTHED_READERS and 'temporal_smoother' in wanted
+                nodes[name] = NODES[name](
+                    parameter_overrides=overrides,
+                    cli_args=SMOOTHED_REMAPPING if smoothed else None, **node_arguments)
     except NodeError:
         close_nodes(list(nodes.values()))
         raise

@@ -27,7 +27,8 @@ from hmr_ros.nodes.pairing import nanoseconds
 
 _TYPES = {
     'image': Image, 'camera_info': CameraInfo, 'person_boxes': PersonBoxArray, 'smpl': SmplArray,
-    'mesh_markers': MarkerArray, 'overlay': Image, '/diagnostics': DiagnosticArray}
+    'smpl_smoothed': SmplArray, 'mesh_markers': MarkerArray, 'overlay': Image,
+    '/diagnostics': DiagnosticArray}
 _PICTURES = ('image', 'overlay')
 _JPEG_QUALITY = 88
 # A mesh message holds 1 MB a person; one a second shows everything and keeps the file small.
@@ -66,16 +67,24 @@ class RecorderNode(Node):
     second; everything else as it is. Without a writer it only counts.
     """
 
-    def __init__(self, session: SessionWriter | None, video: VideoFile | None) -> None:
-        """`session` and `video` are closed by `finish`; None writes none."""
+    def __init__(
+            self, session: SessionWriter | None, video: VideoFile | None,
+            counted: str = 'smpl') -> None:
+        """
+        Subscribe.
+
+        `session` and `video` are closed by `finish`; None writes none. `counted` is the topic,
+        smpl or smpl_smoothed, whose people are counted.
+        """
         super().__init__('recorder')
         self.counts = SessionCounts()
+        self._counted = counted
         self._session, self._video = session, video
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix='recorder')
         # Each is written by one thread only, so no lock is needed.
         self._handed_over = self._done = 0
         self._last_mesh_ns = 0
-        wanted = _TYPES if session is not None else ('smpl', 'mesh_markers')
+        wanted = _TYPES if session is not None else (counted, 'mesh_markers')
         for topic in wanted:
             self.create_subscription(
                 _TYPES[topic], topic, functools.partial(self._take, topic), self._qos(topic),
@@ -110,8 +119,8 @@ class RecorderNode(Node):
             self.counts.skipped += 1
             return
         self._handed_over += 1
-        handle = {'smpl': self._people, 'image': self._picture, 'overlay': self._picture}.get(
-            topic, self._write)
+        handle = {self._counted: self._people, 'image': self._picture,
+                  'overlay': self._picture}.get(topic, self._write)
         self._worker.submit(self._guard, handle, topic, data, received_ns)
 
     def _guard(self, handle: Callable[..., None], *arguments: object) -> None:

@@ -27,7 +27,7 @@ from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.video import VideoReader
 
 VIDEO_NAME, RECORDING_NAME = 'overlay.mp4', 'session.mcap'
-_FLOW = next(spec.default for spec in TABLES['pipeline'] if spec.name == 'nodes')
+_FLOW = tuple(next(spec.default for spec in TABLES['pipeline'] if spec.name == 'nodes'))
 _MATCHING_S, _DRAIN_S, _SPIN_S = 5.0, 1.5, 0.05
 # Share of a run after which buffers have their size, and growth of memory is a leak.
 _SETTLED = 0.2
@@ -42,12 +42,19 @@ class SessionOptions:
     duration_s  seconds to run; a file that is shorter ends the session
     folder      where the video and the recording go; None writes none
     parameters  node -> parameter -> value, on top of the nodes' defaults
+    nodes       which nodes run; video_source must be among them
     """
 
     source: str
     duration_s: float
     folder: Path | None = None
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    nodes: tuple[str, ...] = _FLOW
+
+    @property
+    def people_topic(self) -> str:
+        """The last topic of people: what is drawn and counted."""
+        return 'smpl_smoothed' if 'temporal_smoother' in self.nodes else 'smpl'
 
 
 @dataclass(frozen=True)
@@ -109,8 +116,8 @@ def run_session(options: SessionOptions, tell: Tell = lambda progress: None) -> 
     init_without_signal_handlers(None)
     executor, nodes, recorder = SingleThreadedExecutor(), {}, None
     try:
-        recorder = RecorderNode(session, video)
-        nodes = make_nodes(_FLOW, _parameters(options))
+        recorder = RecorderNode(session, video, options.people_topic)
+        nodes = make_nodes(options.nodes, _parameters(options))
         for node in [recorder, *nodes.values()]:
             executor.add_node(node)
         usage = _play(options, nodes, recorder, executor, tell)
@@ -152,7 +159,8 @@ def _play(
             raise DemoError(f'{name}: {node.diagnostics.blocked}')
     if source.trigger_configure() != TransitionCallbackReturn.SUCCESS:
         raise DemoError(f'video_source: {source.diagnostics.blocked}')
-    _wait_for_readers(source, recorder, executor)
+    topics = ('image', 'person_boxes', 'smpl', options.people_topic, 'mesh_markers')
+    _wait_for_readers(source, topics + ('overlay',) * recorder.records_pictures, executor)
     usage, begin = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
     settled_mb = None
     source.trigger_activate()
@@ -183,15 +191,13 @@ def _resident_mb() -> float:
 
 
 def _wait_for_readers(
-        source: ManagedNode, recorder: RecorderNode, executor: SingleThreadedExecutor) -> None:
+        source: ManagedNode, topics: tuple[str, ...], executor: SingleThreadedExecutor) -> None:
     """Discovery takes a moment, and the first images must not be lost to it."""
     deadline = time.monotonic() + _MATCHING_S
-    topics = ('image', 'person_boxes', 'smpl', 'mesh_markers', 'overlay')
     while time.monotonic() < deadline:
         executor.spin_once(timeout_sec=_SPIN_S)
-        known = all(source.count_publishers(topic) and source.count_subscribers(topic)
-                    for topic in topics if topic != 'overlay' or recorder.records_pictures)
-        if known:
+        if all(source.count_publishers(topic) and source.count_subscribers(topic)
+               for topic in topics):
             break
     _spin_for(executor, 0.5)
 

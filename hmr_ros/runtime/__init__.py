@@ -11,7 +11,7 @@ from hmr_ros.runtime.manifest import (
 
 __all__ = [
     'BACKENDS', 'DEFAULT_NETWORK', 'Engine', 'EngineError', 'ManifestEntry', 'PRECISIONS',
-    'TensorSpec', 'load_engine', 'resolve_engine']
+    'TensorSpec', 'load_engine', 'resolve_engine', 'temporal_engines']
 
 BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
 PRECISIONS = ('auto', 'fp32', 'fp16')
@@ -42,6 +42,15 @@ def resolve_engine(name_or_path: str) -> tuple[Path, ManifestEntry | None]:
             f'no engine {name_or_path!r} in {folder / MANIFEST_NAME}; it lists: {known}. Give one '
             'of these or the path of an ONNX file')
     return folder / entry.file, entry
+
+
+def temporal_engines() -> list[str]:
+    """
+    Return the names of the manifest's temporal engines: those made for another one's features.
+
+    Raises EngineError when there is no manifest, or it cannot be read.
+    """
+    return [name for name, entry in read_manifest(engines_folder()).items() if entry.features_of]
 
 
 def load_engine(

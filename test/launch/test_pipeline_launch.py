@@ -54,8 +54,9 @@ class TestFlow(unittest.TestCase):
         rclpy.shutdown()
 
     def setUp(self):
-        self.sent, self.received = set(), {'person_boxes': [], 'smpl': []}
-        for message_type, name in ((PersonBoxArray, 'person_boxes'), (SmplArray, 'smpl')):
+        self.sent, self.received = set(), {'person_boxes': [], 'smpl': [], 'smpl_smoothed': []}
+        for message_type, name in ((PersonBoxArray, 'person_boxes'), (SmplArray, 'smpl'),
+                                   (SmplArray, 'smpl_smoothed')):
             self.node.create_subscription(
                 message_type, f'{NAMESPACE}/{name}', self.received[name].append, 10)
         self.images = self.node.create_publisher(Image, f'{NAMESPACE}/cam/image_raw', 1)

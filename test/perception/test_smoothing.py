@@ -13,8 +13,9 @@ from scipy.spatial.transform import Rotation
 from hmr_ros.perception import rotations
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.errors import PerceptionError
+from hmr_ros.perception.learned_smoothing import LearnedSmoother
 from hmr_ros.perception.person import Person
-from hmr_ros.perception.smoothing import LearnedSmoother, OneEuroSmoother, SmoothingSettings
+from hmr_ros.perception.smoothing import OneEuroSmoother, SmoothingSettings
 
 BODY = point_body()
 CAMERA = Camera(600.0, 610.0, 320.0, 240.0, 640, 480)

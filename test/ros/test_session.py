@@ -28,6 +28,7 @@ TYPES = {
     '/camera_info': 'sensor_msgs/msg/CameraInfo',
     '/person_boxes': 'hmr_ros/msg/PersonBoxArray',
     '/smpl': 'hmr_ros/msg/SmplArray',
+    '/smpl_smoothed': 'hmr_ros/msg/SmplArray',
     '/mesh_markers': 'visualization_msgs/msg/MarkerArray',
     '/diagnostics': 'diagnostic_msgs/msg/DiagnosticArray'}
 # Large people only and named at once: quick, and somebody is there from the beginning.
@@ -75,7 +76,7 @@ def test_every_frame_is_accounted_for_and_recorded(run, tmp_path):
     assert report['frames_processed'] > 2 and report['frames_dropped'] >= 0
     assert report['people_mean'] > 0 and report['tracks'] > 0 and report['fps'] > 0
     assert report['engine']['name'] == 'fake' and not report['recording_errors']
-    assert {'detection', 'network', 'end_to_end'} <= set(report['latency_ms'])
+    assert {'detection', 'network', 'smoothing', 'end_to_end'} <= set(report['latency_ms'])
 
     video = cv2.VideoCapture(str(tmp_path / 'overlay.mp4'))
     opened, frame = video.read()
@@ -86,9 +87,9 @@ def test_every_frame_is_accounted_for_and_recorded(run, tmp_path):
     assert {schema.encoding for schema in schemas.values()} == {'ros2msg'}
     text = schemas['/smpl'].data.decode()
     assert 'MSG: hmr_ros/SmplPerson' in text and 'metres' in text, 'readable years later'
-    people = {nanoseconds(m.header.stamp): len(m.people) for m in messages['/smpl']
-              if m.image_width}
-    assert people == session.counts.people
+    people, raw = ({nanoseconds(m.header.stamp): len(m.people) for m in messages[topic]
+                    if m.image_width} for topic in ('/smpl_smoothed', '/smpl'))
+    assert people == session.counts.people and set(people) <= set(raw)
     boxes = {nanoseconds(m.header.stamp) for m in messages['/person_boxes']}
     assert set(people) <= boxes
     picture = messages['/image/compressed'][0]
