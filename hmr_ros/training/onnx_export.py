@@ -18,7 +18,7 @@ from hmr_ros.runtime.engine import TensorSpec
 from hmr_ros.training.errors import TrainingError
 
 OPSET = 18
-#: smaller tensors stay float32: biases, gains, tables.
+#: smaller tensors stay float32, and so do vectors: biases, gains.
 STORED_AS_FLOAT16 = 512
 
 
@@ -92,7 +92,8 @@ def _store_float16(graph: onnx.GraphProto, exact: tuple[str, ...]) -> None:
     for tensor in graph.initializer:
         array = numpy_helper.to_array(tensor)
         kept = tensor.name.rpartition('.')[2].startswith(exact)
-        if array.dtype != np.float32 or array.size < STORED_AS_FLOAT16 or kept:
+        small = array.size < STORED_AS_FLOAT16 or array.ndim < 2
+        if array.dtype != np.float32 or small or kept:
             continue
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), name + '_float16'))

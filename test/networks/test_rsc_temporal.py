@@ -182,3 +182,18 @@ def test_discriminator_scores_whole_motions() -> None:
         torch.testing.assert_close(discriminator.score(mean), scores[0])
     for layer in (discriminator.attention[0], discriminator.attention[6]):
         assert 0.09 < layer.weight.abs().max() <= 0.1 and (layer.bias == 0.01).all()
+
+
+def test_rounded_weights_are_stored_without_loss(network: RscTemporal, tmp_path: Path) -> None:
+    import onnxruntime
+    from hmr_ros.training.rsc_net.export import export_rsc_temporal
+    from hmr_ros.training.rsc_net.rounding import rounded
+    network = rounded(network)
+    path = export_rsc_temporal(network, tmp_path / 'half.onnx')
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    feature, state = torch.rand(2, 2048), torch.rand(2, 2, 1024)
+    with torch.no_grad():
+        *expected, h_out = network(feature[:, None], state)
+    values = run(session, feature.numpy(), state.numpy())
+    for value, reference in zip(values, [*(part[:, 0] for part in expected), h_out]):
+        assert np.abs(value - reference.numpy()).max() < 1e-5

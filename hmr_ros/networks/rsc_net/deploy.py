@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Iterator
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from hmr_ros.networks.residual_blocks import Bottleneck
 from hmr_ros.networks.rsc_net.backbone import ScaledResNet50
 from hmr_ros.networks.rsc_net.network import RscNet
 from hmr_ros.networks.rsc_net.prediction import (
@@ -130,22 +130,20 @@ class TemporalStep(nn.Module):
 def fold_norms(backbone: ScaledResNet50) -> ScaledResNet50:
     """Return a copy in evaluation mode whose batch norms are inside its convolutions."""
     backbone = copy.deepcopy(backbone).eval().to(memory_format=torch.contiguous_format)
-    _fold(backbone, 'conv1', 'bn1')
-    for block in backbone.blocks:
-        _fold_block(block)
+    for module, conv, norm in convolutions_before_norms(backbone):
+        folded = fuse_conv_bn_eval(module.get_submodule(conv), module.get_submodule(norm))
+        setattr(module, conv, folded)
+        setattr(module, norm, nn.Identity())
     return backbone
 
 
-def _fold_block(block: Bottleneck) -> None:
-    for number in '123':
-        _fold(block, f'conv{number}', f'bn{number}')
-    if isinstance(block.downsample, nn.Sequential):
-        _fold(block.downsample, '0', '1')
-
-
-def _fold(module: nn.Module, conv: str, norm: str) -> None:
-    setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
-    setattr(module, norm, nn.Identity())
+def convolutions_before_norms(backbone: ScaledResNet50) -> Iterator[tuple[nn.Module, str, str]]:
+    """Yield every convolution and the norm behind it: the module of both, and their names."""
+    yield backbone, 'conv1', 'bn1'
+    for block in backbone.blocks:
+        yield from ((block, f'conv{number}', f'bn{number}') for number in '123')
+        if isinstance(block.downsample, nn.Sequential):
+            yield block.downsample, '0', '1'
 
 
 def _freeze(module: nn.Module) -> None:
