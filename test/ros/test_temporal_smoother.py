@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from hmr_ros.body import load_body
 from hmr_ros.msg import SmplArray
+from hmr_ros.nodes.benchmark_smoother import benchmark_smoother
 from hmr_ros.nodes.conversions import camera_to_message, person_from_message, person_to_message
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.pipeline import make_nodes
@@ -318,3 +319,9 @@ def test_markers_read_the_smoothed_people_where_there_are_some(graph, names, top
     if len(made) > 1:
         smoother = made['temporal_smoother']
         assert smoother.resolve_topic_name('smpl') == f'{graph.namespace}/smpl'
+
+
+def test_the_benchmark_runs_both_methods(engine_path):
+    rows = [benchmark_smoother(engine, 2, frames=5) for engine in ('', str(engine_path))]
+    assert [row['method'] for row in rows] == ['one_euro', 'learned']
+    assert all(0 < row['p50_ms'] <= row['p95_ms'] and row['people'] == 2 for row in rows)
