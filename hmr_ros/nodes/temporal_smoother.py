@@ -191,20 +191,23 @@ class TemporalSmootherNode(ManagedNode):
                           'track them, and set publish_features where they come from')
 
     def _load_engines(self) -> None:
-        """Load them up to the first that cannot be used, which is an error with method learned."""
-        chosen = self.parameters['temporal_engine']
+        """Load those that can be used; none at all is an error with method learned only."""
         self._why_none = 'the manifest has no temporal engine'
+        chosen = self.parameters['temporal_engine']
+        for name in [chosen] if chosen else self._attempt(self._list_engines) or []:
+            self._attempt(lambda name=name: self._load_engine(name))
+        if self.parameters['method'] == 'learned' and not self._learned:
+            raise NodeError(f'{self._why_none}; parameter method is learned: name an engine that '
+                            'can be used in temporal_engine, or set method to auto')
+
+    def _attempt(self, work: Callable[[], Any]) -> Any:
+        """Return what `work` returns; None, and a complaint, when an engine cannot be had."""
         try:
-            for name in [chosen] if chosen else self._list_engines():
-                self._load_engine(name)
+            return work()
         except (EngineError, PerceptionError, NodeError) as error:
-            if self.parameters['method'] == 'learned':
-                raise
             self._why_none = str(error)
             self.complain('engine', f'a temporal engine cannot be used: {error}')
-        if self.parameters['method'] == 'learned' and not self._learned:
-            raise NodeError(f'{self._why_none}, but parameter method is learned; export one, name '
-                            'it in temporal_engine, or set method to auto')
+            return None
 
     def _load_engine(self, name: str) -> None:
         engine = self._open_engine(

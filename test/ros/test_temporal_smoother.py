@@ -10,7 +10,6 @@ import sys
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 import pytest
-from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 
 from hmr_ros.body import load_body
@@ -201,7 +200,10 @@ def test_method_learned_needs_an_engine_and_auto_says_why_it_has_none(
         assert all(word in value_of(status, 'reason') for word in words)
 
 
-def test_an_engine_of_another_body_is_refused(graph, engine_path):
+@pytest.mark.parametrize('names, level', [
+    (['other'], DiagnosticStatus.ERROR), (['other', 'temporal'], DiagnosticStatus.WARN)])
+def test_an_engine_of_another_body_is_refused_and_the_others_are_used(
+        graph, engine_path, names, level):
     class Refused:
         name, closed, entry = 'other', False, type('Entry', (), {
             'features_of': MESH_ENGINE, 'body_model': 'smpl', 'body_model_sha256': 'b' * 64})
@@ -209,13 +211,17 @@ def test_an_engine_of_another_body_is_refused(graph, engine_path):
         def close(self):
             self.closed = True
 
-    engine = Refused()
-    node = graph.make(TemporalSmootherNode, {'method': 'learned', 'temporal_engine': 'other'},
-                      open_engine=lambda *_: engine)
-    assert not node.is_active and "'smpl' (bbbbbbbbbbbb)" in node.diagnostics.blocked
+    engines = {'other': Refused(), 'temporal': load_engine(str(engine_path))}
+    node = graph.make(
+        TemporalSmootherNode, {'method': 'learned'}, list_engines=lambda: names,
+        open_engine=lambda name, *_: engines[name])
+    status = graph.status_of(node, lambda s: "'smpl' (bbbbbbbbbbbb)" in s.message)
+    assert status.level == level and node.is_active == (len(names) > 1)
+    if node.is_active:
+        assert value_of(status, 'temporal_engines') == 'temporal'
     node.destroy_node()
     graph.nodes.remove(node)
-    assert engine.closed
+    assert engines['other'].closed
 
 
 def broken_people():
@@ -241,7 +247,7 @@ def test_bad_people_are_named_and_the_next_message_is_smoothed(graph, smoother, 
         reply = answer(graph, message)
         assert len(reply.people) == left
         if changes:
-            assert serialize_message(reply) == serialize_message(message), 'passed on untouched'
+            assert repr(reply) == repr(message), 'passed on untouched'
     status = graph.status_of(node, lambda s: all(word in s.message for word in words))
     assert status.level == DiagnosticStatus.WARN
     graph.until(lambda: graph.logged(*words), 'the log line')
