@@ -222,7 +222,7 @@ def test_a_shaking_person_gets_steadier():
 
     def acceleration(people):
         return np.abs(np.diff([p.joints3d for p in people], 2, axis=0)).mean()
-    assert acceleration(found[20:]) < 0.2 * acceleration([p[0] for _, p in frames[20:]])
+    assert acceleration(found[20:]) < 0.35 * acceleration([p[0] for _, p in frames[20:]])
 
 
 @both
