@@ -36,7 +36,7 @@ class SmoothingSettings:
     max_gap_s: float = 0.5
     max_tracks: int = 64
     rotation: OneEuroSettings = OneEuroSettings(1.5, 0.7, 1.0)
-    position: OneEuroSettings = OneEuroSettings(0.5, 1.5, 1.0)
+    position: OneEuroSettings = OneEuroSettings(0.5, 5.0, 1.0)
     shape: OneEuroSettings = OneEuroSettings(0.1, 0.0, 1.0)
 
 
