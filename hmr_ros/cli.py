@@ -132,7 +132,7 @@ def info(
         network: Annotated[Optional[str], typer.Argument(
             help='Name of a network; versions and machine when left out.')] = None,
         backbone: Annotated[str, typer.Option(
-            help='compact, mgfenet, resnet34 or hrnet_w48.')] = 'compact',
+            help='mgfenet, resnet34 or hrnet_w48, or compact, the default engine.')] = 'mgfenet',
         tokens: Annotated[int, typer.Option(help='96, or 29 for the ablation.')] = 96,
         json_file: JsonFile = None) -> None:
     """Show versions and machine, or the size of a network beside the published one."""

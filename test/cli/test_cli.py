@@ -46,6 +46,15 @@ def test_info_report(tmp_path):
 
 
 @pytest.mark.torch
+def test_info_of_the_default_engine_has_nothing_from_the_paper(tmp_path):
+    run('info', 'keypoint_guided', '--backbone', 'compact', '--json', str(tmp_path / 'n.json'))
+    facts = json.loads((tmp_path / 'n.json').read_text())
+    assert facts['paper'] == {} and facts['filter_gmacs'] == 0
+    assert facts['parameters'] == sum(facts['parameters_by_module'].values())
+    assert 0.4 < facts['gmacs'] < 0.5
+
+
+@pytest.mark.torch
 def test_info_of_a_network(tmp_path):
     assert run('info', 'keypoint_guided', '--json', str(tmp_path / 'n.json')).exit_code == 0
     facts = json.loads((tmp_path / 'n.json').read_text())
@@ -61,8 +70,9 @@ def test_engines_are_timed_beside_their_torch_module(tmp_path):
     run('benchmark', 'engines', '--batch', '1', '--threads', '1', '--seconds', '0.01',
         '--beside', 'torch', '--json', str(tmp_path / 'b.json'))
     rows = json.loads((tmp_path / 'b.json').read_text())['rows']
-    assert [row['backend'] for row in rows if row['network'] == 'keypoint_guided'] \
-        == ['onnxruntime', 'torch eager']
+    for name in ('keypoint_guided', 'keypoint_guided_mgfenet'):
+        assert [row['backend'] for row in rows if row['engine'] == name] \
+            == ['onnxruntime', 'torch eager']
     assert all(0 < row['p50_ms'] <= row['p95_ms'] for row in rows)
 
 
