@@ -10,8 +10,7 @@ import torch
 
 from hmr_ros.networks.keypoint_guided import (
     AnyNetwork, build_network, COMPACT, input_shapes, output_shapes, Variant)
-from hmr_ros.runtime import TensorSpec
-from hmr_ros.runtime.manifest import ManifestEntry
+from hmr_ros.runtime.manifest import ManifestEntry, specs
 
 
 class EagerEngine:
@@ -20,9 +19,7 @@ class EagerEngine:
     name, backend, precision, sha256 = 'keypoint_guided', 'torch eager', 'fp32', ''
 
     def __init__(self, threads: int, network: AnyNetwork) -> None:
-        self.inputs, self.outputs = (
-            tuple(TensorSpec(name, shape, 'float32') for name, shape in shapes.items())
-            for shapes in (input_shapes(network), output_shapes(network)))
+        self.inputs, self.outputs = specs(input_shapes(network)), specs(output_shapes(network))
         self._network = network.eval().to(memory_format=torch.channels_last)
         self._threads = threads
 

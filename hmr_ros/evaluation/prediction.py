@@ -18,8 +18,6 @@ from hmr_ros.perception.inverse_kinematics import solve_rotations
 from hmr_ros.perception.keypoint_guided import JOINTS, Keypoints, Projection
 from hmr_ros.perception.mesh_recovery import Network, RecoverySettings
 
-_NEAREST_M = 0.05
-
 
 @dataclass(frozen=True)
 class Crops:
@@ -80,9 +78,7 @@ def predict(
 
 def project_each(points: np.ndarray, cameras: Sequence[Camera]) -> np.ndarray:
     """Pixels `(N, K, 2)` of points `(N, K, 3)`, each row by its own camera."""
-    ahead = np.concatenate(
-        [points[..., :2], np.maximum(points[..., 2:], _NEAREST_M)], axis=-1)
-    return np.stack([camera.project(row) for camera, row in zip(cameras, ahead)])
+    return np.stack([camera.project_ahead(row) for camera, row in zip(cameras, points)])
 
 
 def _run(engine: Network, settings: RecoverySettings, images: np.ndarray) -> dict[str, np.ndarray]:

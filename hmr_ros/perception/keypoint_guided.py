@@ -9,7 +9,7 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
-from hmr_ros.perception.camera import Camera
+from hmr_ros.perception.camera import Camera, NEAREST_M
 from hmr_ros.perception.crops import CropTransform
 from hmr_ros.perception.outputs import check_shapes
 
@@ -21,7 +21,6 @@ DEPTH_SCALE_M = 2.2
 VIRTUAL_FOCAL = 1000.0
 # A scale outside these puts a person of any size at an absurd distance.
 _SCALE_RANGE = (0.05, 20.0)
-_NEAREST_M = 0.05
 # What counts as right for the confidence, in crop sides: about 0.2 of the torso.
 NEAR = 0.055
 _OUTPUT_SHAPES = {
@@ -68,7 +67,7 @@ def _frames(transforms: Sequence[CropTransform]) -> tuple[np.ndarray, np.ndarray
 
 
 def _back_project(camera: Camera, pixels: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    depth = np.maximum(depth, _NEAREST_M)[..., None]
+    depth = np.maximum(depth, NEAREST_M)[..., None]
     rays = (pixels - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
     return np.concatenate([rays * depth, depth], axis=-1)
 

@@ -19,10 +19,11 @@ from torch import nn
 from torch.nn import functional
 
 from hmr_ros.networks.keypoint_guided.heads import GatedAttention
+from hmr_ros.networks.keypoint_guided.network import KEYPOINTS
 from hmr_ros.networks.keypoint_guided.prediction import Prediction
 from hmr_ros.networks.keypoint_guided.pyramid import PyramidNet
 
-KEYPOINTS, TWISTS = 96, 23
+TWISTS = 23
 TOKEN_WIDTH, LAYERS = 128, 2
 
 

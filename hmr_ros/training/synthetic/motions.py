@@ -318,12 +318,19 @@ def sample_poses(
     return to_rotvecs(sample_angles(rng, count, motions)[0])
 
 
+def moments(motion: Motion, rng: np.random.Generator, phases: np.ndarray) -> np.ndarray:
+    """
+    Angles `(T, A)` in radians of one person at the `phases` `(T,)` of a motion.
+
+    The draws are the same at each of them: one stride, one gesture, one way to fall.
+    """
+    seed, poses = rng.integers(2 ** 32), [Pose(1) for _ in phases]
+    for pose, phase in zip(poses, phases):
+        motion(pose, np.random.default_rng(seed), np.float64([phase]))
+    return np.concatenate([pose.angles for pose in poses])
+
+
 def walk_cycle(count: int, frames_per_cycle: int, rng: np.random.Generator) -> np.ndarray:
     """Rotation vectors `(count, 24, 3)` of one person walking on, frame by frame."""
-    seed = rng.integers(2 ** 32)
-    frames = []
-    for i in range(count):
-        pose = Pose(1)
-        walk(pose, np.random.default_rng(seed), np.float64([i / frames_per_cycle % 1.0]))
-        frames.append(pose.angles[0])
-    return to_rotvecs(limited(np.stack(frames)))
+    phases = np.arange(count) / frames_per_cycle % 1.0
+    return to_rotvecs(limited(moments(walk, rng, phases)))

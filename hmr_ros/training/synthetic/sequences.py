@@ -15,7 +15,7 @@ from hmr_ros.training.synthetic.cutouts import (
     CutoutStore, draw_betas, pose_crowd, render_one, to_store)
 from hmr_ros.training.synthetic.errors import SyntheticError
 from hmr_ros.training.synthetic.labels import twist_labels
-from hmr_ros.training.synthetic.motions import gesture, MOTIONS, OWN_ARMS
+from hmr_ros.training.synthetic.motions import gesture, moments, MOTIONS, OWN_ARMS
 from hmr_ros.training.synthetic.poses import limited, Pose, SPREAD, to_rotvecs
 
 
@@ -44,20 +44,18 @@ _UNREST, _SLOWEST, _FASTEST = 0.4, 0.15, 0.7
 def motion_angles(
         rng: np.random.Generator, name: str, frames: int, rate_hz: float) -> np.ndarray:
     """Angles `(frames, A)` in radians, within the limits, of one person who keeps moving."""
-    function, move = MOTIONS[name][0], MOVES[name]
+    move = MOVES[name]
     seconds = np.arange(frames) / rate_hz
     phase = move.cycles * np.exp(rng.normal(0, 0.15)) * seconds
     # Nobody gets up from a fall; every other motion begins anywhere and goes round.
     phase = np.minimum(phase, 0.999) if name == 'fall' else (phase + rng.random()) % 1.0
-    seed, rows = rng.integers(2 ** 32), []
-    for moment in phase:
-        # The same draws in every frame: one stride, one gesture, one way to fall.
-        draws, pose = np.random.default_rng(seed), Pose(1)
-        function(pose, draws, np.float64([moment]))
+
+    def whole(pose: Pose, draws: np.random.Generator, moment: np.ndarray) -> None:
+        MOTIONS[name][0](pose, draws, moment)
         if name not in OWN_ARMS:
             gesture(pose, draws)
-        rows.append(pose.angles[0])
-    return limited(np.stack(rows) + _unrest(rng, seconds))
+
+    return limited(moments(whole, rng, phase) + _unrest(rng, seconds))
 
 
 def _unrest(rng: np.random.Generator, seconds: np.ndarray) -> np.ndarray:
