@@ -30,6 +30,8 @@ console = Console()
 JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the report here.')]
 #: networks whose weights can be imported and exported.
 TRAINABLE = ('keypoint_guided', 'rsc_net')
+#: networks that smooth what an image network sees.
+TEMPORAL = ('body_filter', 'rsc_temporal')
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
 
 
@@ -285,14 +287,31 @@ def render(
         path: Annotated[Path, typer.Argument(help='File to write (.npz).')],
         people: Annotated[int, typer.Option(help='How many people.', min=1)] = 4096,
         seed: Annotated[int, typer.Option(help='Another seed gives other people.')] = 1,
-        size: Annotated[int, typer.Option(help='Pixels of the larger side.', min=64)] = 320
-        ) -> None:
+        size: Annotated[int, typer.Option(help='Pixels of the larger side.', min=64)] = 320,
+        frames: Annotated[int, typer.Option(
+            help='Film each of them for so many frames, 15 a second; 0: one picture.', min=0)] = 0,
+        share: Annotated[Optional[list[str]], typer.Option(
+            help='Change who is drawn, such as coats=0.3; may be given again.')] = None) -> None:
     """Render synthetic people for training into a store."""
     synthetic = _require('hmr_ros.training.synthetic')
     from hmr_ros.body import load_body
+    if frames and share:
+        raise CommandError('--share changes single people; leave it out with --frames')
+    population = synthetic.Population.of(_shares(share or []))
     with console.status(f'rendering {people} people'):
-        synthetic.render_cutouts(load_body(), people, seed, size).save(path)
+        if frames:
+            store = synthetic.render_sequences(load_body(), people, frames, seed, size=size)
+        else:
+            store = synthetic.render_cutouts(load_body(), people, seed, size, population)
+        store.save(path)
     console.print(f'wrote {path}  {path.stat().st_size / 1e6:.0f} MB')
+
+
+def _shares(given: list[str]) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, _, value in (entry.partition('=') for entry in given)}
+    except ValueError as error:
+        raise CommandError(f'--share {" ".join(given)}: expected name=value ({error})') from error
 
 
 @app.command()
@@ -306,10 +325,16 @@ def train(
         devices: Annotated[int, typer.Option(
             help='GPUs, or processes on a machine without.', min=1)] = 1) -> None:
     """Train one stage of a network."""
-    _only_keypoint_guided(network)
-    configs = _require('hmr_ros.training.keypoint_guided.config')
-    trainer = _require('hmr_ros.training.keypoint_guided.train')
-    weights = trainer.train(configs.read_config(config), out, workers, resume, devices)
+    if network in TEMPORAL:
+        settings = _require('hmr_ros.training.rsc_net.temporal_config').read_config(config)
+        if settings.network != network:
+            raise CommandError(f'{config} is for the network {settings.network}, not {network}')
+        if resume or devices > 1:
+            raise CommandError(f'{network} trains in minutes on one device and is not resumed')
+        weights = _require('hmr_ros.training.rsc_net.temporal_train').train(settings, out)
+    else:
+        settings = _training(network, 'config').read_config(config)
+        weights = _training(network, 'train').train(settings, out, workers, resume, devices)
     console.print(f'wrote {weights}')
 
 
@@ -349,8 +374,9 @@ def import_checkpoint(
 @app.command()
 def evaluate(
         network: Network,
-        engine: Annotated[str, typer.Option(help='Name in the manifest, or ONNX file.')] =
-        'keypoint_guided',
+        engine: Annotated[Optional[str], typer.Option(
+            help='Name in the manifest, or ONNX file; the first of the network when left out.')] =
+        None,
         samples: Annotated[int, typer.Option(help='Held-out synthetic people.', min=1)] = 2000,
         real: Annotated[Optional[Path], typer.Option(
             help="Folder of the labelled real pictures, Debian's opencv-doc.")] = None,
@@ -364,24 +390,39 @@ def evaluate(
             help='Most people of the dataset to look at.', min=1)] = None,
         body_model: Annotated[str, typer.Option(
             '--body', help='Body of the engine; for the dataset only.')] = 'open_body',
+        films: Annotated[int, typer.Option(
+            help='Held-out films, for a network that smooths.', min=1)] = 200,
         json_file: JsonFile = None) -> None:
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
-    _only_keypoint_guided(network)
-    if dataset is None:
+    if network in TEMPORAL:
+        smoothing = _require('hmr_ros.evaluation.smoothing')
+        report = smoothing.run_evaluation(engine or network, None, films, out, console)
+    elif network != 'keypoint_guided':
+        raise CommandError(f'no evaluation of {network!r} in this version; there are '
+                           f'{", ".join(("keypoint_guided", *TEMPORAL))}')
+    elif dataset is None:
         evaluation = _require('hmr_ros.evaluation.keypoint_guided')
-        report = evaluation.run_evaluation(engine, samples, real, out, console=console)
+        report = evaluation.run_evaluation(engine or network, samples, real, out, console=console)
     else:
-        from hmr_ros.body import load_body
-        from hmr_ros.runtime import load_engine
-        evaluation = _require('hmr_ros.evaluation.on_dataset')
-        people = _require('hmr_ros.evaluation.datasets').read_dataset(dataset, data, split)
-        subject = evaluation.Subject.of(load_engine(engine), load_body(body_model))
-        report = {'dataset': f'{dataset} {split}', 'engine': engine, **evaluation.evaluate_dataset(
-            subject, people, limit, console), 'skipped': dict(people.skipped)}
-        _table('Evaluation', ['', ''], [[name, value] for name, value in report.items()])
+        report = _on_dataset(engine or network, dataset, data, split, limit, body_model)
     if json_file is not None:
         from hmr_ros.demo.report import context, write_json
         write_json({**context(), **report}, json_file)
+
+
+def _on_dataset(
+        engine: str, dataset: str, data: Path, split: str, limit: int | None,
+        body_model: str) -> dict[str, Any]:
+    """Evaluate on a dataset in its official format, and show the result."""
+    from hmr_ros.body import load_body
+    from hmr_ros.runtime import load_engine
+    evaluation = _require('hmr_ros.evaluation.on_dataset')
+    people = _require('hmr_ros.evaluation.datasets').read_dataset(dataset, data, split)
+    subject = evaluation.Subject.of(load_engine(engine), load_body(body_model))
+    report = {'dataset': f'{dataset} {split}', 'engine': engine, **evaluation.evaluate_dataset(
+        subject, people, limit, console), 'skipped': dict(people.skipped)}
+    _table('Evaluation', ['', ''], [[name, value] for name, value in report.items()])
+    return report
 
 
 def _training(network: str, part: str) -> Any:

@@ -85,6 +85,28 @@ def reliability(report: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def steadiness_by_lag(report: dict[str, Any], path: Path) -> None:
+    """Acceleration error and MPJPE over lag: One-Euro filters are a line, the others points."""
+    figure = Figure(figsize=(9, 4), layout='constrained')
+    family = sorted((row for name, row in report['methods'].items() if name.endswith('_hz')),
+                    key=lambda row: row['lag_ms'])
+    names = {'per_frame': 'frame by frame', 'learned': report['engine'],
+             'one_euro': 'One-Euro, as shipped'}
+    for axes, key, what in zip(figure.subplots(1, 2), ('acceleration_error_mm', 'mpjpe_mm'),
+                               ('acceleration error, mm per frame²', 'MPJPE, mm')):
+        axes.plot([row['lag_ms'] for row in family], [row[key] for row in family], color='0.6',
+                  marker='.', label='One-Euro, by cut-off')
+        for name, label in names.items():
+            row = report['methods'][name]
+            axes.plot(row['lag_ms'], row[key], 'o', label=label)
+        axes.set_xlabel('lag, ms')
+        axes.set_ylabel(what)
+        axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.suptitle(f'{report["films"]} held-out synthetic films')
+    figure.savefig(path, dpi=120)
+
+
 def _range(row: dict[str, Any], scale: float) -> str:
     low, high = scale * row['from'], row['to']
     if high is None:

@@ -37,7 +37,8 @@ class Predictions:
 
     rotmats (N, 24, 3, 3), betas (N, 10), transl (N, 3); joints3d (N, 24, 3) and their projection
     joints2d (N, 24, 2); keypoints2d (N, 24, 2) are the network's own, before inverse kinematics,
-    and confidence (N, 24), 0 to 1, is what it says of them.
+    and confidence (N, 24), 0 to 1, is what it says of them. feature (N, F) is the engine's own, of
+    no width where it has none.
     """
 
     rotmats: np.ndarray
@@ -47,6 +48,7 @@ class Predictions:
     joints2d: np.ndarray
     keypoints2d: np.ndarray
     confidence: np.ndarray
+    feature: np.ndarray
 
 
 def coarsened(images: np.ndarray, pixels: int) -> np.ndarray:
@@ -73,7 +75,8 @@ def predict(
     joints = joints + transl[:, None]
     return Predictions(
         rotmats, betas, transl, joints, project_each(joints, crops.cameras),
-        keypoints.pixels[:, :24], keypoints.confidence[:, :24])
+        keypoints.pixels[:, :24], keypoints.confidence[:, :24],
+        outputs.get('feature', np.zeros((len(betas), 0), np.float32)))
 
 
 def project_each(points: np.ndarray, cameras: Sequence[Camera]) -> np.ndarray:

@@ -42,8 +42,8 @@ def _pose6d(people: Sequence[Person]) -> np.ndarray:
 # How the people of a batch become an input; h_in comes from the tracks.
 _FEEDS = {
     'feature': lambda people: np.stack([person.feature for person in people]),
-    'pose6d': _pose6d,
-    'betas': lambda people: np.stack([person.betas for person in people]),
+    'pose6d_in': _pose6d,
+    'betas_in': lambda people: np.stack([person.betas for person in people]),
 }
 
 
@@ -52,9 +52,9 @@ class LearnedSmoother(BodySmoother[np.ndarray]):
     Runs a recurrent network, one step a frame (rsc_net sheet, sections 1.1 and 2.4).
 
     All tracks of a frame are one batch. The network is fed what it has inputs for: `feature`
-    (N, F), `pose6d` (N, 144), `betas` (N, 10), and its state `h_in` (L, N, H), zeros where a track
-    starts. Its outputs `pose6d`, `betas` and `h_out` are used. The memory of a track is its state
-    `(L, H)`.
+    (N, F), `pose6d_in` (N, 144), `betas_in` (N, 10), and its state `h_in` (L, N, H), zeros where a
+    track starts. Its outputs `pose6d`, `betas` and `h_out` are used. The memory of a track is its
+    state `(L, H)`.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ def _check_tensors(
     if set(inputs) - known or len(state) != 3 or state[1] != -1:
         raise PerceptionError(
             f'engine {name!r} has the inputs {dict(inputs)}; a temporal engine takes h_in '
-            '(layers, -1, width) and any of feature, pose6d, betas. Choose a temporal engine')
+            '(layers, -1, width) and any of feature, pose6d_in, betas_in. Choose a temporal engine')
     wanted = {'pose6d': (-1, 144), 'betas': (-1, 10), 'h_out': state}
     for output, shape in wanted.items():
         if outputs.get(output) != shape:

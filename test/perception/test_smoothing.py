@@ -50,8 +50,8 @@ class MockNetwork:
     name = 'mock'
 
     def __init__(self, inputs=('feature', 'h_in')):
-        shapes = {'feature': (-1, FEATURES), 'h_in': (LAYERS, -1, WIDTH), 'pose6d': (-1, 144),
-                  'betas': (-1, 10)}
+        shapes = {'feature': (-1, FEATURES), 'h_in': (LAYERS, -1, WIDTH), 'pose6d_in': (-1, 144),
+                  'betas_in': (-1, 10)}
         outputs = {'pose6d': (-1, 144), 'betas': (-1, 10), 'cam': (-1, 3),
                    'h_out': (LAYERS, -1, WIDTH)}
         self.inputs = [SimpleNamespace(name=name, shape=shapes[name]) for name in inputs]
@@ -274,16 +274,16 @@ def test_a_state_that_is_not_finite_resets_its_own_track_only():
 
 
 def test_the_engines_inputs_decide_what_it_is_fed():
-    network = MockNetwork(('h_in', 'pose6d', 'betas'))
+    network = MockNetwork(('h_in', 'pose6d_in', 'betas_in'))
     smoother = LearnedSmoother(network, BODY)
     given = [person('p1', 1, feature=np.zeros(0, np.float32)), person('p2', 2)]
     smoother.smooth(given, CAMERA, 0.0)
     feeds, = network.feeds
-    assert set(feeds) == {'h_in', 'pose6d', 'betas'} and not feeds['h_in'].any()
+    assert set(feeds) == {'h_in', 'pose6d_in', 'betas_in'} and not feeds['h_in'].any()
     matrix = Rotation.from_rotvec(given[1].body_pose[3]).as_matrix()
     np.testing.assert_allclose(
-        feeds['pose6d'][1].reshape(24, 3, 2)[4], matrix[:, :2], atol=1e-6)
-    np.testing.assert_array_equal(feeds['betas'][1], given[1].betas)
+        feeds['pose6d_in'][1].reshape(24, 3, 2)[4], matrix[:, :2], atol=1e-6)
+    np.testing.assert_array_equal(feeds['betas_in'][1], given[1].betas)
 
 
 def test_an_engine_that_is_no_temporal_one_is_refused():

@@ -12,11 +12,12 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hmr_ros.networks.rsc_net.backbone import ScaledResNet50
+from hmr_ros.networks.rsc_net.body_filter import BodyFilter, FilteredBody
 from hmr_ros.networks.rsc_net.network import RscNet
 from hmr_ros.networks.rsc_net.prediction import (
     Body, Prediction, STATE_WIDTH, TemporalPrediction, WIDTHS)
 from hmr_ros.networks.rsc_net.regressor import HIDDEN, ITERATIONS, Regressor
-from hmr_ros.networks.rsc_net.temporal import LAYERS, RscTemporal
+from hmr_ros.networks.rsc_net.temporal import gru_gates, LAYERS, RscTemporal
 
 
 class SplitRegressor(nn.Module):
@@ -111,20 +112,27 @@ class TemporalStep(nn.Module):
         """Map features `(N, F)` and states `(2, N, hidden)`, zeros for a new track."""
         x, states = feature, []
         for layer in range(LAYERS):
-            x = self._gates(layer, x, h_in[layer])
+            x = gru_gates(x, h_in[layer], *(
+                getattr(self.gru, f'{name}_l{layer}')
+                for name in ('weight_ih', 'weight_hh', 'bias_ih', 'bias_hh')))
             states.append(x)
         smooth = feature + self.linear(functional.relu(x))
         return TemporalPrediction(*self.regressor(smooth), torch.stack(states))
 
-    def _gates(self, layer: int, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-        (r_x, z_x, n_x), (r_h, z_h, n_h) = (
-            functional.linear(
-                value, getattr(self.gru, f'weight_{name}_l{layer}'),
-                getattr(self.gru, f'bias_{name}_l{layer}')).split(self.gru.hidden_size, -1)
-            for name, value in (('ih', x), ('hh', h)))
-        keep = torch.sigmoid(z_x + z_h)
-        new = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
-        return (1 - keep) * new + keep * h
+
+class FilterStep(nn.Module):
+    """One frame of body_filter, which is made of plain products already."""
+
+    def __init__(self, network: BodyFilter) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        _freeze(self)
+
+    def forward(
+            self, feature: torch.Tensor, pose6d: torch.Tensor, betas: torch.Tensor,
+            h_in: torch.Tensor) -> FilteredBody:
+        """See BodyFilter.step."""
+        return self.network.step(feature, pose6d, betas, h_in)
 
 
 def fold_norms(backbone: ScaledResNet50) -> ScaledResNet50:

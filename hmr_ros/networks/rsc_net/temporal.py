@@ -13,6 +13,22 @@ from hmr_ros.networks.rsc_net.regressor import Regressor
 LAYERS = 2
 
 
+def gru_gates(
+        x: torch.Tensor, h: torch.Tensor, weight_ih: torch.Tensor, weight_hh: torch.Tensor,
+        bias_ih: torch.Tensor, bias_hh: torch.Tensor) -> torch.Tensor:
+    """
+    Compute the next state `(N, H)` of one GRU layer from plain products, as engines like it.
+
+    x (N, I), h (N, H); weights and biases with the rows of r, z and n, as torch has them.
+    """
+    (r_x, z_x, n_x), (r_h, z_h, n_h) = (
+        functional.linear(value, weight, bias).chunk(3, -1)
+        for value, weight, bias in ((x, weight_ih, bias_ih), (h, weight_hh, bias_hh)))
+    keep = torch.sigmoid(z_x + z_h)
+    new = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
+    return (1 - keep) * new + keep * h
+
+
 class RscTemporal(nn.Module):
     """
     Features of a track in, smoothed bodies and the state to carry on out.

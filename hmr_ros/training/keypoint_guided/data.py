@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import itertools
-import os
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset
 
 from hmr_ros.body import load_body
 from hmr_ros.body.model import BodyModel
@@ -18,6 +17,7 @@ from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.keypoint_guided.config import DatasetShare, StageConfig
 from hmr_ros.training.keypoint_guided.labelled import LabelledPeople
 from hmr_ros.training.keypoint_guided.pretraining import coco_labels
+from hmr_ros.training.turns import turn_of_worker
 from hmr_ros.training.synthetic import CutoutStore, Recipe, SyntheticPeople
 
 #: what the losses read; the rest of a sample stays behind.
@@ -55,16 +55,6 @@ class Batches(IterableDataset):
             rng = np.random.default_rng([config.seed, 11, index])
             chosen = rng.choice(len(sources), size=config.batch, p=np.divide(shares, sum(shares)))
             yield to_tensors([draw_sample(sources[i], rng) for i in chosen])
-
-
-def turn_of_worker() -> tuple[int, int]:
-    """Return this worker's turn and the number of workers of all trainer processes."""
-    worker = get_worker_info()
-    place, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-    # Trainers tell their place to their children in these variables; a single one has neither.
-    rank = int(os.environ.get('RANK', os.environ.get('LOCAL_RANK', 0)))
-    world = int(os.environ.get('WORLD_SIZE', 1))
-    return place * world + rank, workers * world
 
 
 def _labelled(entry: DatasetShare, size: int, body: BodyModel | None) -> LabelledPeople:

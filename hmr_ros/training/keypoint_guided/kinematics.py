@@ -68,23 +68,3 @@ def _turn(axis: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
     identity = torch.eye(3, dtype=axis.dtype, device=axis.device)
     return identity + sine[..., None] * cross + (1 - cosine[..., None]) * (cross @ cross)
-
-
-def quaternions(rotmats: torch.Tensor) -> torch.Tensor:
-    """
-    Unit quaternions `(..., 4)`, w first, of rotations `(..., 3, 3)`; the sign is arbitrary.
-
-    Of the four ways to read one off a matrix, the best conditioned is taken.
-    """
-    m = rotmats
-    a, b, c = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    x, y, z = (m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0],
-               m[..., 1, 0] - m[..., 0, 1])
-    p, q, r = (m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0],
-               m[..., 2, 1] + m[..., 1, 2])
-    rows = torch.stack([
-        torch.stack([1 + a + b + c, x, y, z], -1), torch.stack([x, 1 + a - b - c, p, q], -1),
-        torch.stack([y, p, 1 - a + b - c, r], -1), torch.stack([z, q, r, 1 - a - b + c], -1)], -2)
-    best = torch.diagonal(rows, dim1=-2, dim2=-1).argmax(-1)
-    chosen = torch.take_along_dim(rows, best[..., None, None], -2)[..., 0, :]
-    return functional.normalize(chosen, dim=-1)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -11,8 +10,9 @@ from hmr_ros.body.model import BodyModel
 from hmr_ros.networks.keypoint_guided.prediction import Prediction
 from hmr_ros.perception.keypoint_guided import DEPTH_SCALE_M, JOINTS
 from hmr_ros.training.keypoint_guided.flows import Flows, mean_of_negative
-from hmr_ros.training.keypoint_guided.kinematics import naive_rotations, quaternions
+from hmr_ros.training.keypoint_guided.kinematics import naive_rotations
 from hmr_ros.training.keypoint_guided.losses import known_mean
+from hmr_ros.training.kinematics import quaternions, RestSkeleton
 
 #: of the released code; the paper has 0.1 for the shape and no camera term.
 SHEET_WEIGHTS = {'keypoints': 1.0, 'pose': 0.01, 'shape': 1.0, 'twist': 0.01, 'camera': 1.0}
@@ -32,11 +32,7 @@ class SheetLosses(nn.Module):
         super().__init__()
         self.flows = Flows()
         self.weights = dict(weights)
-        betas = np.concatenate([np.zeros((1, 10)), np.eye(10)]).astype(np.float32)
-        rest = np.concatenate([body.rest_joints(betas), body.rest_leaves(betas)], axis=1)
-        rest = torch.from_numpy(rest.astype(np.float32))
-        self.register_buffer('rest', rest[0], persistent=False)
-        self.register_buffer('rest_by_betas', rest[1:] - rest[0], persistent=False)
+        self.rest = RestSkeleton(body)
 
     def forward(
             self, prediction: Prediction, batch: dict[str, torch.Tensor],
@@ -58,9 +54,9 @@ class SheetLosses(nn.Module):
     def pose_error(
             self, prediction: Prediction, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Mean squared error of the quaternions that inverse kinematics makes, sign aside."""
-        rest = self.rest + torch.einsum('nb,bkc->nkc', prediction.betas, self.rest_by_betas)
         points = skeleton(prediction.uvd[:, :JOINTS], prediction.cam[:, 0], batch).detach()
-        found = quaternions(naive_rotations(points, rest, prediction.phi))
+        found = quaternions(
+            naive_rotations(points, self.rest(prediction.betas), prediction.phi))
         true = quaternions(batch['rotmats'])
         true = true * torch.sign((found.detach() * true).sum(-1, keepdim=True) + 1e-12)
         return known_mean((found - true) ** 2, batch['pose_known'])

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-import pickle
 
 import lightning
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 import torch
 
-from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.keypoint_guided.config import StageConfig
 from hmr_ros.training.keypoint_guided.data import training_loader
 from hmr_ros.training.keypoint_guided.linear_trunk import fit_trunk, record
 from hmr_ros.training.keypoint_guided.module import KeypointGuidedModule
 from hmr_ros.training.keypoint_guided.weights import load_weights, save_weights, WeightsFacts
+from hmr_ros.training.turns import steps_done
 
 
 def train(
@@ -69,13 +68,3 @@ def _trainer(config: StageConfig, out: str | Path, devices: int) -> lightning.Tr
             average, RichProgressBar(refresh_rate=20),
             ModelCheckpoint(out, 'last', every_n_train_steps=config.checkpoint_every, save_top_k=1,
                             enable_version_counter=False)])
-
-
-def steps_done(checkpoint: str | Path) -> int:
-    """Optimiser steps behind a checkpoint; raises TrainingError when it is none."""
-    try:
-        content = torch.load(checkpoint, map_location='cpu', weights_only=True, mmap=True)
-        return int(content['global_step'])
-    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise TrainingError(
-            f'{checkpoint} is not a checkpoint of `hmr train` to resume from: {error}') from error

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Sequence
 
 from hmr_ros.body.model import BodyModel
-from hmr_ros.networks.rsc_net import RscNet, RscTemporal
-from hmr_ros.networks.rsc_net.deploy import RowEngine, SingleRowEngine, TemporalStep
+from hmr_ros.networks.rsc_net import BodyFilter, RscNet, RscTemporal
+from hmr_ros.networks.rsc_net.body_filter import ROWS
+from hmr_ros.networks.rsc_net.deploy import FilterStep, RowEngine, SingleRowEngine, TemporalStep
 from hmr_ros.networks.rsc_net.prediction import BETAS_WIDTH, CAMERA_WIDTH, FEATURES, POSE_WIDTH
 from hmr_ros.networks.rsc_net.temporal import LAYERS
 from hmr_ros.runtime.engine import TensorSpec
 from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.onnx_export import check_body, OPSET, write_onnx
-from hmr_ros.training.rsc_net.weights import IMAGE, RscFacts, TEMPORAL
+from hmr_ros.training.rsc_net.weights import AnyNetwork, FILTER, RscFacts
 
 Specs = tuple[TensorSpec, ...]
 _IMAGE = TensorSpec('image', (-1, 3, RscNet.image_size, RscNet.image_size), 'float32')
@@ -43,18 +45,27 @@ def export_rsc_temporal(network: RscTemporal, path: str | Path, weights: str = '
     return write_onnx(TemporalStep(network), *tensors_of(network), path, weights)
 
 
-def tensors_of(network: RscNet | RscTemporal) -> tuple[Specs, Specs]:
+def export_body_filter(network: BodyFilter, path: str | Path, weights: str = 'float16') -> Path:
+    """Write one step of the filter, inputs `feature`, `pose6d_in`, `betas_in` and `h_in`."""
+    return write_onnx(FilterStep(network), *tensors_of(network), path, weights)
+
+
+def tensors_of(network: AnyNetwork) -> tuple[Specs, Specs]:
     """Return the engine's inputs and outputs (sheet 1.1)."""
     if isinstance(network, RscNet):
         return (_IMAGE, _ROW), (*_BODY, _FEATURE)
+    rows = ROWS if isinstance(network, BodyFilter) else LAYERS
     feature = TensorSpec('feature', (-1, network.features), 'float32')
     h_in, h_out = (
-        TensorSpec(name, (LAYERS, -1, network.hidden), 'float32') for name in ('h_in', 'h_out'))
+        TensorSpec(name, (rows, -1, network.hidden), 'float32') for name in ('h_in', 'h_out'))
+    if isinstance(network, BodyFilter):
+        seen = tuple(replace(spec, name=f'{spec.name}_in') for spec in _BODY[:2])
+        return (feature, *seen, h_in), (*_BODY[:2], h_out)
     return (feature, h_in), (*_BODY, h_out)
 
 
 def export_engine(
-        network: RscNet | RscTemporal, body: BodyModel, folder: str | Path, name: str,
+        network: AnyNetwork, body: BodyModel, folder: str | Path, name: str,
         weights: str = 'float16', facts: RscFacts = RscFacts(), training_data: str = '',
         accuracy: dict[str, Any] | None = None) -> ManifestEntry:
     """
@@ -67,24 +78,25 @@ def export_engine(
     path = Path(folder) / f'{name}.onnx'
     if isinstance(network, RscNet):
         export_rsc_net(network, path, weights)
-        system, size, mean, std = IMAGE, network.image_size, facts.mean, facts.std
+        size, mean, std = network.image_size, facts.mean, facts.std
     else:
-        export_rsc_temporal(network, path, weights)
-        system, size, mean, std = TEMPORAL, 0, (), ()
+        write = export_body_filter if facts.network == FILTER else export_rsc_temporal
+        write(network, path, weights)
+        size, mean, std = 0, (), ()
     inputs, outputs = tensors_of(network)
     entry = ManifestEntry(
-        name, system, path.name, file_sha256(path), OPSET, _shapes(inputs), _shapes(outputs), size,
-        mean, std, facts.licence, weights=weights, body_model=body.name,
+        name, facts.network, path.name, file_sha256(path), OPSET, _shapes(inputs),
+        _shapes(outputs), size, mean, std, facts.licence, weights=weights, body_model=body.name,
         body_model_sha256=body.sha256, features_of=facts.features_of, dtypes=_dtypes(inputs),
-        regressor_relu=network.regressor_relu, training_data=training_data,
-        accuracy=accuracy or {})
+        regressor_relu=None if facts.network == FILTER else facts.regressor_relu,
+        training_data=training_data, accuracy=accuracy or {})
     add_entry(Path(folder), entry)
     return entry
 
 
-def _check_facts(network: RscNet | RscTemporal, body: BodyModel, facts: RscFacts) -> None:
+def _check_facts(network: AnyNetwork, body: BodyModel, facts: RscFacts) -> None:
     check_body(facts.body_model, body)
-    if network.regressor_relu != facts.regressor_relu:
+    if facts.network != FILTER and network.regressor_relu != facts.regressor_relu:
         raise TrainingError(
             f'the facts of these weights say regressor_relu {facts.regressor_relu}, the network '
             f'has {network.regressor_relu}; build it from the facts')

@@ -9,10 +9,10 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from hmr_ros.networks.rsc_net import RscNet, RscTemporal
+from hmr_ros.networks.rsc_net import BodyFilter, RscNet, RscTemporal
 from hmr_ros.networks.rsc_net.deploy import convolutions_before_norms
 
-Network = TypeVar('Network', RscNet, RscTemporal)
+Network = TypeVar('Network', RscNet, RscTemporal, BodyFilter)
 
 
 def rounded(network: Network) -> Network:
@@ -25,8 +25,8 @@ def rounded(network: Network) -> Network:
     network = copy.deepcopy(network)
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, (nn.Linear, nn.GRU)):
-                for weight in module.parameters():
+            if isinstance(module, (nn.Linear, nn.GRU, nn.GRUCell)):
+                for weight in module.parameters(recurse=False):
                     if weight.ndim == 2:
                         weight.copy_(weight.half())
         if isinstance(network, RscNet):

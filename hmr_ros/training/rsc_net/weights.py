@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
-from hmr_ros.networks.rsc_net import RscNet, RscTemporal
+from hmr_ros.networks.rsc_net import BodyFilter, RscNet, RscTemporal
 from hmr_ros.training import weights_file
 from hmr_ros.training.errors import TrainingError
 
-IMAGE, TEMPORAL = 'rsc_net', 'rsc_temporal'
+IMAGE, TEMPORAL, FILTER = 'rsc_net', 'rsc_temporal', 'body_filter'
+AnyNetwork = RscNet | RscTemporal | BodyFilter
 #: the contrastive head, beside the network; optional.
 CONTRAST = 'contrast.'
 _SYSTEM = 'rsc_net'
@@ -23,11 +24,11 @@ class RscFacts:
     """
     What a weights file is for; kept in its header.
 
-    network         IMAGE or TEMPORAL
+    network         IMAGE, TEMPORAL or FILTER
     regressor_relu  whether the regressor has activations (sheet 2.2)
     features        length of the image network's feature
-    hidden          width of the GRU; of TEMPORAL only
-    features_of     digest of the engine whose features TEMPORAL was trained on, '' when unknown
+    hidden          width of the GRU; not of IMAGE
+    features_of     digest of the engine whose features the GRU was trained on, '' when unknown
     mean, std       normalisation per channel R, G, B of values 0 to 1; of IMAGE only
     body_model      body whose shape space `betas` lives in: open_body or smpl
     licence         SPDX name, or what to ask the source of the weights
@@ -46,12 +47,16 @@ class RscFacts:
     @property
     def summary(self) -> str:
         """One line for people."""
+        if self.network == FILTER:
+            return f'{self.network} of {self.features} features'
         activations = 'with' if self.regressor_relu else 'without'
         return f'{self.network}, regressor {activations} activations'
 
 
-def build_network(facts: RscFacts) -> RscNet | RscTemporal:
+def build_network(facts: RscFacts) -> AnyNetwork:
     """Build the network that `facts` describe, with random weights."""
+    if facts.network == FILTER:
+        return BodyFilter(facts.features, facts.hidden)
     if facts.network == TEMPORAL:
         return RscTemporal(facts.features, facts.hidden, facts.regressor_relu)
     return RscNet(facts.regressor_relu)
@@ -66,13 +71,15 @@ def save_weights(
 def read_facts(path: str | Path) -> RscFacts:
     """Return the facts of a file; TrainingError when they name no network of this system."""
     facts = weights_file.facts_of(path, _SYSTEM, RscFacts)
-    if facts.network not in (IMAGE, TEMPORAL):
+    known = (IMAGE, TEMPORAL, FILTER)
+    if facts.network not in known:
         raise TrainingError(
-            f'weights {path} are of the network {facts.network!r}; expected {IMAGE} or {TEMPORAL}')
+            f'weights {path} are of the network {facts.network!r}; expected one of '
+            f'{", ".join(known)}')
     return facts
 
 
-def read_network(path: str | Path) -> tuple[RscNet | RscTemporal, RscFacts]:
+def read_network(path: str | Path) -> tuple[AnyNetwork, RscFacts]:
     """Return the network of a weights file, as trained, and its facts."""
     facts = read_facts(path)
     network = build_network(facts)

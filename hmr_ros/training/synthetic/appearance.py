@@ -20,13 +20,13 @@ PLAIN, ACROSS, ALONG, CHECKS, BLOTCHES, YOKE, LOGO, BANDS = range(8)
 #: metres from the pelvis of the rest body, widths in metres.
 (SLEEVE, TROUSER, HEM, NECK, NECK_DEPTH, OPEN, SOCK_TOP, SHOE_TOP, HAIRLINE, HAT_LINE, GLOVE_END,
  HAIR_LENGTH, SKIRT, SKIRT_FLARE, LOOSE_TOP, LOOSE_BOTTOM, HAIR_PUFF, BEARD, BAG_SIZE,
- WAIST) = range(20)
-CUTS = 20
+ WAIST, COAT) = range(21)
+CUTS = 21
 
 
 @dataclass(frozen=True)
 class Look:
-    """One person's appearance: cloth table `(10, 11)`, cut vector `(20,)` and a texture seed."""
+    """One person's appearance: cloth table `(10, 11)`, cut vector `(21,)` and a texture seed."""
 
     cloths: np.ndarray
     cuts: np.ndarray

@@ -14,12 +14,12 @@ from hmr_ros.body.model import BodyModel
 from hmr_ros.training.synthetic import appearance as ap
 from hmr_ros.training.synthetic import garments
 from hmr_ros.training.synthetic.anatomy import Anatomy, study
-from hmr_ros.training.synthetic.appearance import Look, draw_look
-from hmr_ros.training.synthetic.cameras import Views, sample_views
+from hmr_ros.training.synthetic.appearance import Look
+from hmr_ros.training.synthetic.cameras import Views
 from hmr_ros.training.synthetic.errors import SyntheticError
 from hmr_ros.training.synthetic.labels import project, twist_labels
-from hmr_ros.training.synthetic.lights import draw_light, shadow_view, tone_curve
-from hmr_ros.training.synthetic.motions import sample_poses
+from hmr_ros.training.synthetic.lights import shadow_view, tone_curve
+from hmr_ros.training.synthetic.population import Population
 from hmr_ros.training.synthetic.rasterizer import rasterize, vertex_normals
 from hmr_ros.training.synthetic.shading import KEY, shade
 
@@ -279,9 +279,9 @@ def _tight(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def render_one(
         body: BodyModel, anatomy: Anatomy, crowd: Crowd, i: int, rng: np.random.Generator,
-        size: int) -> dict[str, np.ndarray]:
+        size: int, population: Population = Population()) -> dict[str, np.ndarray]:
     """Dress and render person `i` of a crowd; `rng` draws clothes and light."""
-    look, light = draw_look(rng), draw_light(rng, crowd.up[i])
+    look, light = population.look(rng), population.light(rng, crowd.up[i])
     person = dress(body, anatomy, crowd, i, look)
     window = window_around(person.vertices, crowd.views, i, size)
     picture = np.zeros((size, size, 4), np.uint8)
@@ -298,31 +298,34 @@ def render_one(
 
 def _render_chunk(
         body: BodyModel, anatomy: Anatomy, count: int, rng: np.random.Generator,
-        size: int) -> dict[str, list[np.ndarray]]:
+        size: int, population: Population) -> dict[str, list[np.ndarray]]:
     """Draw a whole chunk, so that its people do not depend on `count`, and render `count`."""
-    betas, pose = draw_betas(rng, _CHUNK), sample_poses(rng, _CHUNK)
-    crowd = pose_crowd(body, pose, betas, sample_views(rng, _CHUNK))
+    betas, pose = draw_betas(rng, _CHUNK), population.poses(rng, _CHUNK)
+    crowd = pose_crowd(body, pose, betas, population.views(rng, _CHUNK))
     rest = np.concatenate([body.rest_joints(betas), body.rest_leaves(betas)], axis=1)
-    rows = [render_one(body, anatomy, crowd, i, rng, size) for i in range(count)]
+    rows = [render_one(body, anatomy, crowd, i, rng, size, population) for i in range(count)]
     out = {name: [row[name] for row in rows] for name in rows[0]}
     known = {'rotmats': crowd.rotmats, 'betas': betas, 'transl': crowd.transl,
              'joints3d': crowd.joints3d, 'phi': twist_labels(crowd.rotmats, rest)}
     return {**out, **{name: list(values[:count]) for name, values in known.items()}}
 
 
-def render_cutouts(body: BodyModel, count: int, seed: int, size: int = 320) -> CutoutStore:
+def render_cutouts(
+        body: BodyModel, count: int, seed: int, size: int = 320,
+        population: Population = Population()) -> CutoutStore:
     """
     Render `count` people; the same arguments give the same people, and a longer store begins like
     a shorter one of its seed.
 
-    body is the open body or any SMPL-format model, size the side of the windows in pixels.
+    body is the open body or any SMPL-format model, size the side of the windows in pixels,
+    population who is drawn.
     """
     if count < 1 or size < 32:
         raise SyntheticError(f'count={count}, size={size}; expected at least 1 person and 32 px')
     anatomy, columns = study(body), {}
     for chunk, first in enumerate(range(0, count, _CHUNK)):
         rng = np.random.default_rng([seed, chunk])
-        rows = _render_chunk(body, anatomy, min(_CHUNK, count - first), rng, size)
+        rows = _render_chunk(body, anatomy, min(_CHUNK, count - first), rng, size, population)
         for name, values in rows.items():
             columns.setdefault(name, []).extend(values)
     return to_store(columns, size)

@@ -135,12 +135,14 @@ class SyntheticPeople:
 
     def __init__(
             self, store: CutoutStore, size: int = 256, seed: int = 0, recipe: Recipe = Recipe(),
-            background_folder: str | Path | None = None, backgrounds: int = 300) -> None:
+            background_folder: str | Path | None = None, backgrounds: int = 300,
+            margin: float = MARGIN) -> None:
         if size < 32 or len(store) == 0:
             raise SyntheticError(f'size={size}, {len(store)} people; expected 32 px or more and a '
                                  'store with people')
         rng = np.random.default_rng([seed, 7])
         self.store, self.size, self.seed, self.recipe = store, size, seed, recipe
+        self._margin = margin
         self._span = size * 3 // 2
         self._drawn, self._photos = background_pool(
             rng, backgrounds, self._span, background_folder)
@@ -192,7 +194,7 @@ class SyntheticPeople:
             limits = _truncation(rng, box, trunk)
             box = _clip_hull(hull, limits)
         box = _jittered(rng, recipe, box)
-        side = MARGIN * (box[2:] - box[:2]).max()
+        side = self._margin * (box[2:] - box[:2]).max()
         centre, scale = 0.5 * (box[:2] + box[2:]), self.size / side
         forward = np.concatenate(
             [linear * scale, (self.size / 2 - centre * scale)[:, None]], axis=1)

@@ -36,6 +36,15 @@ def draw_light(rng: np.random.Generator, up: np.ndarray) -> np.ndarray:
     return light.astype(np.float32)
 
 
+def soften(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a light table as under clouds: what the lamp gives comes from the sky instead."""
+    light, kept = light.copy(), rng.uniform(0.05, 0.3)
+    light[SKY] += 0.7 * (1 - kept) * light[KEY_COLOUR]
+    light[GROUND] = light[SKY] * rng.uniform(0.35, 0.7)
+    light[KEY_COLOUR] *= kept
+    return light
+
+
 def shadow_view(light: np.ndarray, vertices: np.ndarray, size: int) -> np.ndarray:
     """
     Map `(3, 4)` float32 from camera points to shadow-map column, row and closeness.

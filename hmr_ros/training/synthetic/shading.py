@@ -101,7 +101,7 @@ def slot_of(at: np.ndarray, cuts: np.ndarray, face: np.ndarray, collar: float, s
     """Row of the cloth table for a surface point with attributes `at`."""
     kind = int(at[an.KIND] + 0.5)
     if kind == SKIRT_SHELL:
-        return ap.BOTTOM
+        return ap.TOP if cuts[ap.COAT] > 0 else ap.BOTTOM
     if kind == HAIR_SHELL:
         return ap.HAIR
     if kind == BAG_SHELL:

@@ -16,8 +16,9 @@ from hmr_ros.perception.inverse_kinematics import (  # noqa: E402
 from hmr_ros.perception.rotations import axis_angle_to_matrix, matrix_to_quaternion  # noqa: E402
 from hmr_ros.training.keypoint_guided.flows import (  # noqa: E402
     Flows, mean_of_negative, RealNVP)
-from hmr_ros.training.keypoint_guided.kinematics import naive_rotations, quaternions  # noqa: E402
+from hmr_ros.training.keypoint_guided.kinematics import naive_rotations  # noqa: E402
 from hmr_ros.training.keypoint_guided.sheet_losses import SheetLosses, skeleton  # noqa: E402
+from hmr_ros.training.kinematics import quaternions  # noqa: E402
 
 pytestmark = pytest.mark.torch
 PEOPLE = 5

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one training of the image network; `hmr train rsc_net CONFIG`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+import numpy as np
+import torch
+
+from hmr_ros.body import load_body
+from hmr_ros.networks.rsc_net import RscNet
+from hmr_ros.training.rsc_net.config import RscConfig
+from hmr_ros.training.rsc_net.data import training_loader
+from hmr_ros.training.rsc_net.module import RscModule
+from hmr_ros.training.rsc_net.rounding import rounded
+from hmr_ros.training.rsc_net.weights import CONTRAST, read_network, save_weights
+from hmr_ros.training.synthetic.cutouts import CutoutStore
+from hmr_ros.training.turns import steps_done
+
+_CHECKPOINT_EVERY = 500
+
+
+def train(
+        config: RscConfig, out: str | Path, workers: int = 1, resume: str | None = None,
+        devices: int = 1) -> Path:
+    """
+    Train and write `weights.safetensors` and curves below `out`.
+
+    workers  processes that make samples, for each device; devices GPUs, or processes without one
+    resume   checkpoint of the same training that was interrupted
+    """
+    torch.manual_seed(config.seed)
+    first = devices * steps_done(resume) if resume else 0
+    loader = training_loader(config, workers, first)
+    module = RscModule(config, _network(config, loader.dataset.store), load_body())
+    trainer = lightning.Trainer(
+        devices=devices, precision=config.precision, max_steps=config.schedule.steps,
+        strategy='ddp_find_unused_parameters_true' if devices > 1 else 'auto',
+        default_root_dir=out, gradient_clip_val=5.0,
+        logger=CSVLogger(out, name='curves', flush_logs_every_n_steps=50),
+        log_every_n_steps=min(25, max(1, config.schedule.steps // 40)), callbacks=[
+            RichProgressBar(refresh_rate=20),
+            ModelCheckpoint(out, 'last', every_n_train_steps=_CHECKPOINT_EVERY, save_top_k=1,
+                            enable_version_counter=False)])
+    trainer.fit(module, loader, ckpt_path=resume)
+    return _save(module, Path(out) / 'weights.safetensors')
+
+
+def _network(config: RscConfig, store: CutoutStore) -> RscNet:
+    """Build the network: trained already, or fresh with the mean body of the data."""
+    if config.start_from:
+        return read_network(config.start_from)[0]
+    network = RscNet()
+    with torch.no_grad():
+        pose = store.rotmats[..., :2].mean(0)
+        # Everybody upright, from all sides: the mean of the pelvis is no rotation.
+        pose[0] = np.array([[1, 0], [0, -1], [0, 0]])
+        network.regressor.init_pose.copy_(torch.from_numpy(pose).flatten())
+        network.regressor.init_betas.copy_(torch.from_numpy(store.betas.mean(0)))
+    return network
+
+
+def _save(module: RscModule, path: Path) -> Path:
+    """Write the weights as the engine will hold them, with the head where it was trained."""
+    state = {f'network.{name}': value
+             for name, value in rounded(module.network).state_dict().items()}
+    if module.config.kind.contrasted:
+        state.update({f'{CONTRAST}{name}': value
+                      for name, value in module.contrast.state_dict().items()})
+    return save_weights(state, path)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A few steps of each run of the ablation on small crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip('torch', reason='training needs torch')
+pytest.importorskip('lightning', reason='training needs lightning')
+from hmr_ros.body import load_body  # noqa: E402
+from hmr_ros.training.errors import TrainingError  # noqa: E402
+from hmr_ros.training.rsc_net.config import METHODS, read_config, RscConfig  # noqa: E402
+from hmr_ros.training.rsc_net.data import training_loader  # noqa: E402
+from hmr_ros.training.rsc_net.module import RscModule  # noqa: E402
+from hmr_ros.training.rsc_net.train import train  # noqa: E402
+from hmr_ros.training.rsc_net.weights import build_network, read_network, RscFacts  # noqa: E402
+from hmr_ros.training.synthetic import render_cutouts  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope='module')
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp('stores') / 'people.npz'
+    render_cutouts(load_body(), 6, seed=4, size=96).save(path)
+    return str(path)
+
+
+def test_whole_method_in_one_run(store: str, tmp_path: Path) -> None:
+    config = RscConfig((store,), length=32, size=64, learning_rate=1e-3)
+    path = train(config, tmp_path, workers=0)
+    network, facts = read_network(path)
+    alphas = torch.stack(list(network.backbone.alphas))
+    assert facts == RscFacts() and alphas.shape == (5, 16)
+    # Each row set out from the row before and went its own way.
+    assert not torch.equal(alphas[3], alphas[4]) and (alphas != 1).any(1).all()
+    curve = (tmp_path / 'curves' / 'version_0' / 'metrics.csv').read_text().splitlines()
+    assert 'basic_4' in curve[0] and len(curve) > 4
+
+
+@pytest.mark.parametrize('method', ['plain', 'Ba', 'Ba+SS', 'RA'])
+def test_runs_of_the_ablation(method: str, store: str) -> None:
+    config = RscConfig((store,), method=method, length=32, size=64, progressive=False)
+    torch.manual_seed(0)
+    module = RscModule(config, build_network(RscFacts()), load_body())
+    batch = next(iter(training_loader(config, 0)))
+    assert len(batch['images']) == METHODS[method].resolutions
+    module.log = lambda *args, **kwargs: None
+    module.training_step(batch, 0).backward()
+    moved = [alpha.grad is not None for alpha in module.network.backbone.alphas]
+    assert moved == [METHODS[method].own_rows] * 5
+    assert all(parameter.grad is None for parameter in module.contrast.parameters())
+
+
+@pytest.mark.parametrize('text, named', [
+    ('stores: [a]\nmethod: XX', "method .* 'XX'"), ('stores: [a]\nsize: 100', 'size .* 100'),
+    ('stores: [a]\nbatch: 3', 'batch'), ('method: RA', 'must name stores')])
+def test_bad_configuration_is_named(text: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / 'stage.yaml'
+    path.write_text(text)
+    with pytest.raises(TrainingError, match=named):
+        read_config(path)
