@@ -22,8 +22,8 @@ from hmr_ros.nodes.pairing import ExactPairing
 from hmr_ros.nodes.qos import image_qos, overridable, result_qos
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.errors import PerceptionError
-from hmr_ros.perception.mesh_recovery import MeshRecovery, RecoverySettings, settings_for
 from hmr_ros.perception.person import Person
+from hmr_ros.perception.recoveries import NearFarRecovery, recovery_for
 from hmr_ros.runtime import Engine, load_engine
 
 ImageMessage = Image | CompressedImage
@@ -39,7 +39,7 @@ class MeshRecoveryNode(ManagedNode):
 
     TABLE = 'mesh_recovery'
     INPUT = 'person_boxes'
-    _engine: Engine | None = None
+    _engines: tuple[Engine, ...] = ()
 
     def __init__(
             self, open_engine: Callable[[str, str, str], Engine] = load_engine,
@@ -52,24 +52,23 @@ class MeshRecoveryNode(ManagedNode):
         self._pairing: ExactPairing[ImageMessage, PersonBoxArray] = ExactPairing(1)
 
     def load(self) -> None:
-        """Load engine and body model."""
+        """Load one engine or two, and the body model."""
         self._body: BodyModel = load_body(self.parameters['body_model'])
-        self._engine = self._open_engine(
-            self.parameters['engine'], self.parameters['backend'], self.parameters['precision'])
-        self._recovery = MeshRecovery(self._engine, self._body, self._recovery_settings())
+        self._load_engines()
+        facts = {'engine': 'name', 'backend': 'backend', 'precision': 'precision',
+                 'engine_sha256': 'sha256'}
         self.diagnostics.facts.update(
-            engine=self._engine.name, backend=self._engine.backend,
-            precision=self._engine.precision, engine_sha256=self._engine.sha256,
-            body_model=self._body.name)
+            body_model=self._body.name,
+            **{fact: self._of_engines(name) for fact, name in facts.items()})
         self.get_logger().info(
-            f'engine {self._engine.name} on {self._engine.backend} ({self._engine.precision}), '
-            f'body model {self._body.name}')
+            f'engine {self._of_engines("name")} on {self._of_engines("backend")} '
+            f'({self._of_engines("precision")}), body model {self._body.name}')
 
     def unload(self) -> None:
-        """Free the engine."""
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        """Free the engines."""
+        for engine in self._engines:
+            engine.close()
+        self._engines = ()
 
     def create_outputs(self) -> None:
         """Advertise the people."""
@@ -86,6 +85,8 @@ class MeshRecoveryNode(ManagedNode):
     def process(self, item: tuple[ImageMessage, PersonBoxArray]) -> None:
         """Recover the people of one frame and publish them."""
         image, boxes = item
+        if isinstance(self._recovery, NearFarRecovery):
+            self._recovery.far_below = self.parameters['engine.far_below_px']
         pixels, order = pixels_of(image)
         height, width = pixels.shape[:2]
         camera = self._camera_for(width, height)
@@ -120,15 +121,29 @@ class MeshRecoveryNode(ManagedNode):
         if pair is not None and self._publisher.get_subscription_count():
             self.submit(pair)
 
-    def _recovery_settings(self) -> RecoverySettings:
-        given = settings_for(getattr(self._engine, 'entry', None), self._body)
-        return replace(given, max_people=self.parameters['max_people'])
+    def _load_engines(self) -> None:
+        names = [self.parameters[f'engine.{which}'] or self.parameters['engine']
+                 for which in ('near', 'far')]
+        recoveries = []
+        for name in dict.fromkeys(names):
+            engine = self._open_engine(
+                name, self.parameters['backend'], self.parameters['precision'])
+            self._engines = (*self._engines, engine)
+            recoveries.append(recovery_for(engine, self._body, self.parameters['max_people']))
+        self._recovery = recoveries[0] if len(recoveries) == 1 else NearFarRecovery(
+            *recoveries, self.parameters['engine.far_below_px'], self.parameters['max_people'])
+
+    def _of_engines(self, fact: str) -> str:
+        """Say something of each engine, the near one first; of a single one as it is."""
+        return ','.join(str(getattr(engine, fact)) for engine in self._engines)
 
     def _note_record(self, people: int) -> None:
         record = self._recovery.record
         for stage in ('crop', 'network', 'decode_ik'):
             self.diagnostics.add_latency(stage, getattr(record, f'{stage}_ms'))
         self.diagnostics.facts['persons'] = str(people)
+        if isinstance(self._recovery, NearFarRecovery):
+            self.diagnostics.facts['far_persons'] = str(self._recovery.far_people)
         self.diagnostics.counters['boxes_rejected'] = self._recovery.rejected_boxes
         self.diagnostics.counters['people_rejected'] = self._recovery.rejected_people
         if record.rejected_boxes:
@@ -183,8 +198,8 @@ class MeshRecoveryNode(ManagedNode):
             self, header: Header, camera: Camera | None, people: list[Person]) -> SmplArray:
         message = SmplArray(
             header=header, layout=SmplArray.LAYOUT_SMPL, body_model=self._body.name,
-            body_model_sha256=self._body.sha256, engine=self._engine.name,
-            engine_sha256=self._engine.sha256)
+            body_model_sha256=self._body.sha256, engine=self._of_engines('name'),
+            engine_sha256=self._of_engines('sha256'))
         if camera is not None:
             camera_to_message(camera, message)
         if not self.parameters['publish_features']:

@@ -149,6 +149,10 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
     ) + TRACKING,
     'mesh_recovery': COMMON + IMAGE + (
         P('engine', 'keypoint_guided', 'name in engines/manifest.yaml, or path of an engine file'),
+        P('engine.near', '', 'the same for people who are large in the image; empty: engine'),
+        P('engine.far', '', 'the same for people who are small in the image; empty: engine'),
+        P('engine.far_below_px', 64.0, 'height of a person box below which engine.far takes over; '
+          'tracks change 10 % beyond it', 1.0, 10000.0, dynamic=True),
         *BACKEND,
         *BODY,
         P('fallback_fov_deg', 55.0, 'vertical field of view in degrees of cameras without '

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 import time
 from typing import Mapping, Protocol, Sequence
@@ -12,10 +13,10 @@ import numpy as np
 from hmr_ros.body.model import BodyModel
 from hmr_ros.perception import keypoint_guided, rotations
 from hmr_ros.perception.camera import Camera
-from hmr_ros.perception.crops import CropTransform, crop_people
+from hmr_ros.perception.crops import BILINEAR, crop_people, CropStyle, CropTransform
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.inverse_kinematics import solve_rotations
-from hmr_ros.perception.keypoint_guided import JOINTS, Keypoints, Projection
+from hmr_ros.perception.keypoint_guided import JOINTS, Projection
 from hmr_ros.perception.person import Person, PersonBox
 
 
@@ -90,14 +91,30 @@ class RecoveryRecord:
     rejected_people: int = 0
 
 
-class MeshRecovery:
+@dataclass(frozen=True)
+class Bodies:
     """
-    Recovers the bodies of all people of a frame.
+    What an engine's outputs mean for N people; float32, metres, the optical frame.
+
+    rotmats (N, 24, 3, 3), betas (N, 10), transl (N, 3), joints3d (N, 24, 3), confidence (N, 24)
+    """
+
+    rotmats: np.ndarray
+    betas: np.ndarray
+    transl: np.ndarray
+    joints3d: np.ndarray
+    confidence: np.ndarray
+
+
+class BodyRecovery(abc.ABC):
+    """
+    Recovers the bodies of all people of a frame by one engine; what each network does its own way.
 
     `rejected_boxes` and `rejected_people` count, since the start, boxes that show nothing of the
-    image and people for whom the network gave numbers that are not finite. `record` describes the
-    last frame.
+    image and people whose numbers cannot be used. `record` describes the last frame.
     """
+
+    style: CropStyle = BILINEAR
 
     def __init__(
             self, engine: Network, body: BodyModel,
@@ -123,13 +140,13 @@ class MeshRecovery:
         """
         start = time.perf_counter()
         settings = self._settings
-        boxes = _best(boxes, settings.max_people)
+        boxes = best_boxes(boxes, settings.max_people)
         batch, transforms = crop_people(
             image, color_order, np.array([box.box for box in boxes]).reshape(-1, 4),
-            settings.image_size, settings.mean, settings.std)
+            settings.image_size, settings.mean, settings.std, self.style)
         used = [(box, t) for box, t in zip(boxes, transforms) if t is not None]
         cropped = time.perf_counter()
-        outputs = self._run(batch)
+        outputs = self._run(self._feeds(batch, [box for box, _ in used]))
         inferred = time.perf_counter()
         height, width = image.shape[:2]
         if (camera.width, camera.height) != (width, height):
@@ -138,15 +155,37 @@ class MeshRecovery:
         self._note(boxes, used, people, (start, cropped, inferred, time.perf_counter()))
         return people
 
-    def _run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        step = self._settings.max_batch
+    @abc.abstractmethod
+    def _feeds(
+            self, batch: np.ndarray, boxes: Sequence[PersonBox]) -> dict[str, np.ndarray]:
+        """Return the engine's inputs for crops `(N, 3, S, S)` of `boxes`."""
+
+    @abc.abstractmethod
+    def _check(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Raise PerceptionError when they are not those of the network."""
+
+    @abc.abstractmethod
+    def _read(
+            self, outputs: Mapping[str, np.ndarray], transforms: Sequence[CropTransform],
+            camera: Camera) -> Bodies:
+        """Read finite outputs of one or more people."""
+
+    def _usable(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Tell, bool `(N,)`, whose numbers are finite."""
+        good = np.ones(len(next(iter(outputs.values()))), bool)
+        for array in outputs.values():
+            good &= np.all(np.isfinite(array.reshape(len(good), -1)), axis=1)
+        return good
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        step, count = self._settings.max_batch, len(feeds['image'])
         parts = [
-            self._engine.run({'image': batch[first:first + step]})
-            for first in range(0, len(batch), step)]
+            self._engine.run({name: array[first:first + step] for name, array in feeds.items()})
+            for first in range(0, count, step)]
         if not parts:
             return {}
         for part in parts:
-            keypoint_guided.check_outputs(part)
+            self._check(part)
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -154,34 +193,17 @@ class MeshRecovery:
     def _decode(
             self, outputs: Mapping[str, np.ndarray],
             used: Sequence[tuple[PersonBox, CropTransform]], camera: Camera) -> list[Person]:
-        finite = np.ones(len(used), bool)
-        for array in outputs.values():
-            finite &= np.all(np.isfinite(array.reshape(len(used), -1)), axis=1)
-        outputs = {name: array[finite] for name, array in outputs.items()}
-        used = [pair for pair, good in zip(used, finite) if good]
+        good = self._usable(outputs)
+        outputs = {name: array[good] for name, array in outputs.items()}
+        used = [pair for pair, kept in zip(used, good) if kept]
         if not used:
             return []
-        transforms = [transform for _, transform in used]
-        keypoints = keypoint_guided.decode(
-            outputs, transforms, camera, self._settings.projection)
-        betas = outputs['betas'].astype(np.float32)
-        rotmats, joints3d, transl = self._solve(keypoints, outputs['phi'], betas)
+        bodies = self._read(outputs, [transform for _, transform in used], camera)
         features = outputs.get('feature', np.zeros((len(used), 0), np.float32))
-        pose = rotations.matrix_to_axis_angle(rotmats)
+        pose = rotations.matrix_to_axis_angle(bodies.rotmats)
         return [
-            _person(box, transform, camera, keypoints.confidence[i, :24], pose[i], betas[i],
-                    transl[i], joints3d[i], features[i])
+            _person(box, transform, camera, bodies, i, pose[i], features[i])
             for i, (box, transform) in enumerate(used)]
-
-    def _solve(
-            self, keypoints: Keypoints, phi: np.ndarray,
-            betas: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rest = np.concatenate(
-            [self._body.rest_joints(betas), self._body.rest_leaves(betas)], axis=1)
-        rotmats = solve_rotations(keypoints.skeleton[:, :JOINTS], rest, phi)
-        joints, _ = self._body.pose_joints(rotmats, betas)
-        transl = keypoints.root - joints[:, 0]
-        return rotmats, joints + transl[:, None], transl
 
     def _note(
             self, boxes: Sequence[PersonBox], used: Sequence[tuple[PersonBox, CropTransform]],
@@ -195,7 +217,33 @@ class MeshRecovery:
             rejected_people)
 
 
-def _best(boxes: Sequence[PersonBox], count: int) -> list[PersonBox]:
+class MeshRecovery(BodyRecovery):
+    """Recovers bodies by an engine of keypoint_guided: keypoints, then inverse kinematics."""
+
+    def _feeds(
+            self, batch: np.ndarray, boxes: Sequence[PersonBox]) -> dict[str, np.ndarray]:
+        return {'image': batch}
+
+    def _check(self, outputs: Mapping[str, np.ndarray]) -> None:
+        keypoint_guided.check_outputs(outputs)
+
+    def _read(
+            self, outputs: Mapping[str, np.ndarray], transforms: Sequence[CropTransform],
+            camera: Camera) -> Bodies:
+        keypoints = keypoint_guided.decode(
+            outputs, transforms, camera, self._settings.projection)
+        betas = outputs['betas'].astype(np.float32)
+        rest = np.concatenate(
+            [self._body.rest_joints(betas), self._body.rest_leaves(betas)], axis=1)
+        rotmats = solve_rotations(keypoints.skeleton[:, :JOINTS], rest, outputs['phi'])
+        joints, _ = self._body.pose_joints(rotmats, betas)
+        transl = keypoints.root - joints[:, 0]
+        return Bodies(
+            rotmats, betas, transl, joints + transl[:, None], keypoints.confidence[:, :24])
+
+
+def best_boxes(boxes: Sequence[PersonBox], count: int) -> list[PersonBox]:
+    """Return the `count` boxes of the best scores, in their order."""
     if len(boxes) <= count:
         return list(boxes)
     kept = sorted(range(len(boxes)), key=lambda i: -boxes[i].score)[:count]
@@ -203,13 +251,14 @@ def _best(boxes: Sequence[PersonBox], count: int) -> list[PersonBox]:
 
 
 def _person(
-        box: PersonBox, transform: CropTransform, camera: Camera, confidence: np.ndarray,
-        pose: np.ndarray, betas: np.ndarray, transl: np.ndarray, joints3d: np.ndarray,
-        feature: np.ndarray) -> Person:
+        box: PersonBox, transform: CropTransform, camera: Camera, bodies: Bodies, row: int,
+        pose: np.ndarray, feature: np.ndarray) -> Person:
     score = 1.0 if np.isnan(box.score) else box.score
+    confidence, joints3d = bodies.confidence[row], bodies.joints3d[row]
     return Person(
         track_id=box.track_id, score=float(score * confidence.mean()),
         box=np.asarray(box.box, np.float32), crop_transform=transform.matrix,
-        global_orient=pose[0], body_pose=pose[1:], betas=betas, transl=transl.astype(np.float32),
-        joints3d=joints3d.astype(np.float32), joints2d=camera.project_ahead(joints3d),
-        joint_confidence=confidence, feature=np.asarray(feature, np.float32))
+        global_orient=pose[0], body_pose=pose[1:], betas=bodies.betas[row],
+        transl=bodies.transl[row].astype(np.float32), joints3d=joints3d.astype(np.float32),
+        joints2d=camera.project_ahead(joints3d), joint_confidence=confidence,
+        feature=np.asarray(feature, np.float32))

@@ -40,8 +40,8 @@ def test_the_yaml_file_holds_the_table(name):
     assert {k: type(v) for k, v in values.items()} == {
         spec.name: type(spec.default) for spec in TABLES[name]}
     for spec in TABLES[name]:
-        line = next(row for row in text.splitlines()
-                    if row.strip().startswith(spec.name.rsplit('.', 1)[-1] + ':'))
+        keys = (f'{spec.name}:', spec.name.rsplit('.', 1)[-1] + ':')
+        line = next(row for row in text.splitlines() if row.strip().startswith(keys))
         assert ('[dynamic]' in line) == spec.dynamic, line
 
 

@@ -51,6 +51,28 @@ def test_nothing_is_computed_while_nobody_listens(graph, engine):
     assert not engine.batches
 
 
+def test_small_people_go_to_the_engine_for_them(graph, engine):
+    from hmr_ros.nodes.mesh_recovery import MeshRecoveryNode
+    engines = {'large': engine, 'small': type(engine)()}
+    for name, one in engines.items():
+        one.name, one.sha256 = name, name[0] * 64
+    node = graph.make(
+        MeshRecoveryNode, open_engine=lambda name, *_: engines[name],
+        parameters={'engine.near': 'large', 'engine.far': 'small', 'engine.far_below_px': 100.0})
+    graph.listen(SmplArray, 'smpl')
+    graph.until(lambda: node._publisher.get_subscription_count(), 'the probe to be seen')
+    graph.send_frame(boxes=[(120, 60, 200, 220), (10, 60, 30, 120), (40, 60, 60, 120)])
+    message = graph.next_on('smpl')
+    assert [p.track_id for p in message.people] == ['p0', 'p1', 'p2']
+    assert engines['large'].batches == [1] and engines['small'].batches == [2]
+    assert message.engine == 'large,small'
+    assert message.engine_sha256 == 'l' * 64 + ',' + 's' * 64
+    assert node.diagnostics.facts['far_persons'] == '2'
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    assert all(one.closed for one in engines.values())
+
+
 @pytest.fixture
 def markers(graph, recovery):
     node = graph.make(MeshMarkersNode, {'max_rate_hz': 1000.0})
