@@ -397,9 +397,12 @@ def evaluate(
     if network in TEMPORAL:
         smoothing = _require('hmr_ros.evaluation.smoothing')
         report = smoothing.run_evaluation(engine or network, None, films, out, console)
+    elif network == 'rsc_net':
+        evaluation = _require('hmr_ros.evaluation.rsc_net')
+        report = evaluation.run_evaluation(engine or network, samples, out, console)
     elif network != 'keypoint_guided':
         raise CommandError(f'no evaluation of {network!r} in this version; there are '
-                           f'{", ".join(("keypoint_guided", *TEMPORAL))}')
+                           f'{", ".join((*TRAINABLE, *TEMPORAL))}')
     elif dataset is None:
         evaluation = _require('hmr_ros.evaluation.keypoint_guided')
         report = evaluation.run_evaluation(engine or network, samples, real, out, console=console)

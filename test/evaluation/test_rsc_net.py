@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors by resolution: none for the truth, more the less an engine can see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip('torch', reason='the resolutions of training need torch')
+from hmr_ros.body import load_body  # noqa: E402
+from hmr_ros.evaluation.rsc_net import by_resolution  # noqa: E402
+from hmr_ros.perception import rotations, rsc_net  # noqa: E402
+from hmr_ros.training.synthetic import CLEAN, render_cutouts, SyntheticPeople  # noqa: E402
+
+pytestmark = pytest.mark.torch
+COUNT = 5
+
+
+def test_truth_and_noise() -> None:
+    body = load_body()
+    people = SyntheticPeople(render_cutouts(body, COUNT, seed=5, size=96), 96, recipe=CLEAN,
+                             backgrounds=4, margin=rsc_net.MARGIN)
+    samples = [people.sample(i, people.rng(i)) for i in range(COUNT)]
+    pose6d = rotations.matrix_to_6d(np.stack([s['rotmats'] for s in samples])).reshape(COUNT, 144)
+    betas, fed = np.stack([s['betas'] for s in samples]), []
+
+    def run(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        fed.append(feeds)
+        worse = 0.05 * feeds['row'][0]
+        noise = np.random.default_rng(0).normal(size=pose6d.shape)
+        return {'pose6d': pose6d + worse * noise, 'betas': betas, 'cam': np.ones((COUNT, 3))}
+
+    rows = by_resolution(run, body, people, (0, 0, 0), (1, 1, 1))
+    assert [row['pixels'] for row in rows] == [224, 176, 96, 52, 32]
+    assert rows[0]['mpjpe_mm'] < 0.01 and rows[0]['pa_mpjpe_mm'] < 0.01
+    errors = [row['pa_mpjpe_mm'] for row in rows]
+    assert errors == sorted(errors) and errors[1] > 1
+    # What the engine sees loses detail, whatever its size.
+    detail = [np.abs(np.diff(feeds['image'], axis=-1)).mean() for feeds in fed]
+    assert detail == sorted(detail, reverse=True) and detail[4] < 0.6 * detail[0]
+    assert [int(feeds['row'][0]) for feeds in fed] == [0, 1, 2, 3, 4]
