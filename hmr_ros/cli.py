@@ -379,7 +379,7 @@ def evaluate(
         None,
         samples: Annotated[int, typer.Option(help='Held-out synthetic people.', min=1)] = 2000,
         real: Annotated[Optional[Path], typer.Option(
-            help="Folder of the labelled real pictures, Debian's opencv-doc.")] = None,
+            help="Folder of the real pictures and the clip, Debian's opencv-doc.")] = None,
         out: Annotated[Optional[Path], typer.Option(
             help='Folder for plots and pictures.')] = None,
         dataset: Annotated[Optional[str], typer.Option(
@@ -396,7 +396,8 @@ def evaluate(
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
     if network in TEMPORAL:
         smoothing = _require('hmr_ros.evaluation.smoothing')
-        report = smoothing.run_evaluation(engine or network, None, films, out, console)
+        report = smoothing.run_evaluation(
+            engine or network, None, films, real, out, console)
     elif network == 'rsc_net':
         evaluation = _require('hmr_ros.evaluation.rsc_net')
         report = evaluation.run_evaluation(engine or network, samples, out, console)

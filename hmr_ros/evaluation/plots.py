@@ -107,6 +107,23 @@ def steadiness_by_lag(report: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def real_accelerations(report: dict[str, Any], path: Path) -> None:
+    """How the joints of the real person seen longest accelerate, frame by frame and smoothed."""
+    figure = Figure(figsize=(9, 3.5), layout='constrained')
+    axes = figure.subplots()
+    names = {'per_frame': 'frame by frame', 'one_euro': 'One-Euro', 'learned': report['engine']}
+    means = report['real']['acceleration_mm']
+    for name, label in names.items():
+        course = np.float64(report['real']['longest_track'][name])
+        axes.plot(course[:, 0], course[:, 1], label=f'{label}, all people {means[name]:.0f}')
+    axes.set_xlabel('frame of the clip, 10 a second')
+    axes.set_ylabel('mean over the joints, mm per frame²')
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    axes.set_title('Joint accelerations of one pedestrian')
+    figure.savefig(path, dpi=120)
+
+
 def _range(row: dict[str, Any], scale: float) -> str:
     low, high = scale * row['from'], row['to']
     if high is None:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from hmr_ros.body import load_body
 from hmr_ros.demo.report import context, write_json
-from hmr_ros.evaluation import held_out, metrics
+from hmr_ros.evaluation import held_out, metrics, real_motion
 from hmr_ros.evaluation.errors import EvaluationError
 from hmr_ros.evaluation.sequences import Film, films, RATE_HZ, steadiness
 from hmr_ros.evaluation.subject import Subject
@@ -36,14 +36,16 @@ _LAGS = np.arange(-1.0, 4.001, 0.05)
 
 def run_evaluation(
         engine: str, image_engine: str | None = None, count: int = 200,
-        out: str | Path | None = None, console: Console | None = None) -> dict[str, Any]:
+        real: str | Path | None = None, out: str | Path | None = None,
+        console: Console | None = None) -> dict[str, Any]:
     """
     Compare a temporal engine with bodies frame by frame and with One-Euro filters.
 
     engine        name of the temporal engine, or path of one that lies beside its manifest
     image_engine  the engine whose features it was trained on; None looks it up in the manifest
     count         held-out films of FRAMES frames at RATE_HZ, boxes shaking
-    out           folder for report.json and the plot, or None
+    real          folder with the pedestrian clip of Debian's opencv-doc, or None
+    out           folder for report.json and the plots, or None
 
     Raises EvaluationError when the engines do not belong together.
     """
@@ -55,22 +57,29 @@ def run_evaluation(
         store = held_out.held_out_films(body, count, FRAMES, RATE_HZ)
         progress.remove_task(task)
         seen = films(subject, store, FRAMES, progress)
-    methods = {'per_frame': None, 'learned': lambda: LearnedSmoother(temporal, body)}
-    methods['one_euro'] = lambda: OneEuroSmoother(body)
-    for hertz in CUT_OFFS:
-        methods[f'one_euro_{hertz:g}_hz'] = _one_euro_maker(body, hertz)
-    rows = {name: judge(seen, maker) for name, maker in methods.items()}
+    methods = {'per_frame': None, 'learned': lambda: LearnedSmoother(temporal, body),
+               'one_euro': lambda: OneEuroSmoother(body)}
+    family = {f'one_euro_{hertz:g}_hz': _one_euro_maker(body, hertz) for hertz in CUT_OFFS}
+    rows = {name: judge(seen, maker) for name, maker in {**methods, **family}.items()}
     report = {
         'network': temporal.entry.network, 'engine': engine, 'image_engine': subject.engine.name,
         'films': count, 'frames': FRAMES, 'rate_hz': RATE_HZ, 'methods': rows,
         'one_euro_at_equal_lag': at_lag(rows, rows['learned']['lag_ms']), **surroundings}
+    if real is not None:
+        report['real'] = real_motion.compare(real_motion.watch(subject, real), methods)
     show(report, console)
     if out is not None:
-        from hmr_ros.evaluation import plots
-        Path(out).mkdir(parents=True, exist_ok=True)
-        write_json(report, Path(out) / 'report.json')
-        plots.steadiness_by_lag(report, Path(out) / 'steadiness.png')
+        _write(report, Path(out))
     return report
+
+
+def _write(report: dict[str, Any], out: Path) -> None:
+    from hmr_ros.evaluation import plots
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(report, out / 'report.json')
+    plots.steadiness_by_lag(report, out / 'steadiness.png')
+    if 'real' in report:
+        plots.real_accelerations(report, out / 'real_accelerations.png')
 
 
 def _one_euro_maker(body: Any, hertz: float) -> Callable[[], BodySmoother]:
@@ -108,8 +117,7 @@ def judge(seen: Sequence[Film], maker: Callable[[], BodySmoother] | None) -> dic
     return {
         **row, 'mpjpe_mm': 1000 * float(np.mean([metrics.mpjpe(a, b) for a, b in pairs])),
         'pa_mpjpe_mm': 1000 * float(np.mean([metrics.pa_mpjpe(a, b) for a, b in pairs])),
-        'lag_ms': 1000 * lag_frames(predicted, [film.predictions.joints3d for film in seen])
-        / RATE_HZ}
+        'lag_ms': 1000 * lag_frames(predicted, true) / RATE_HZ}
 
 
 def smoothed_joints(film: Film, maker: Callable[[], BodySmoother] | None) -> np.ndarray:
@@ -133,22 +141,22 @@ def people_of(film: Film) -> list[Person]:
         for i, transform in enumerate(film.crops.transforms)]
 
 
-def lag_frames(smoothed: Sequence[np.ndarray], seen: Sequence[np.ndarray]) -> float:
+def lag_frames(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float:
     """
-    By how many frames smoothed joints trail what was seen: the shift that fits them best.
+    By how many frames predicted joints trail the true ones: the shift that fits them best.
 
     Both are lists of `(T, 24, 3)`; positions count relative to the pelvis.
     """
     cost = np.zeros(len(_LAGS))
-    for late, early in zip(smoothed, seen):
+    for late, early in zip(predicted, true):
         late, early = late - late[:, :1], early - early[:, :1]
-        times = np.arange(4, len(late) - 1, dtype=float)
+        times = np.arange(4, len(late) - 2, dtype=float)
         for i, lag in enumerate(_LAGS):
             at = times - lag
             low = np.floor(at).astype(int)
             share = (at - low)[:, None, None]
             shifted = (1 - share) * early[low] + share * early[low + 1]
-            cost[i] += np.square(late[4:-1] - shifted).sum()
+            cost[i] += np.square(late[4:-2] - shifted).sum()
     return float(_LAGS[cost.argmin()])
 
 
@@ -174,3 +182,8 @@ def show(report: dict[str, Any], console: Console) -> None:
     for name, row in rows.items():
         table.add_row(name, *(f'{row[key]:.1f}' if key in row else '' for key in keys))
     console.print(table)
+    if 'real' in report:
+        means = ', '.join(f'{name} {value:.1f}' for name, value
+                          in report['real']['acceleration_mm'].items())
+        console.print(f'real clip, {report["real"]["people_frames"]} bodies: joints accelerate by '
+                      f'{means} mm per frame^2')
