@@ -145,6 +145,9 @@ def info(
             *facts['versions'].items(), *facts['machine'].items(), ('commit', facts['commit'])])
         _report({}, json_file)
         return
+    if network in (*TEMPORAL, 'rsc_net'):
+        _report(_sizes(network), json_file)
+        return
     _only_keypoint_guided(network)
     choices = _require('hmr_ros.training.keypoint_guided.config').CHOICES
     _allowed('--backbone', backbone, choices['backbone'])
@@ -160,6 +163,18 @@ def info(
         *([f'parameters of {name}, M', count / 1e6, '', ''] for name, count
           in facts['parameters_by_module'].items())])
     _report(facts, json_file)
+
+
+def _sizes(network: str) -> dict[str, Any]:
+    """Show the size of a network of the system rsc_net, and return it."""
+    facts = _require('hmr_ros.evaluation.rsc_complexity').describe(network)
+    paper = facts['paper']
+    _table(network, ['', 'deployed', 'paper'], [
+        ['parameters, M', facts['parameters'] / 1e6, paper.get('parameters', 0) / 1e6 or ''],
+        ['GMAC', f'{facts["gmacs"]:.4f}', f'{paper["gmacs"]:.4f}' if paper else ''],
+        *([f'parameters of {name}, M', count / 1e6, ''] for name, count
+          in facts['parameters_by_module'].items())])
+    return facts
 
 
 def _allowed(option: str, value: Any, allowed: tuple[Any, ...]) -> None:
@@ -439,7 +454,8 @@ def _training(network: str, part: str) -> Any:
 
 def _only_keypoint_guided(network: str) -> None:
     if network != 'keypoint_guided':
-        raise CommandError(f'no network {network!r} in this version; there is keypoint_guided')
+        raise CommandError(f'no network {network!r} in this version; there are '
+                           f'{", ".join((*TRAINABLE, *TEMPORAL))}')
 
 
 def main() -> None:

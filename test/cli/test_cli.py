@@ -66,6 +66,41 @@ def test_info_of_a_network(tmp_path):
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize('network, parameters, saved', [
+    # Mega-multiply-accumulates that the split first layer saves: sheet, sections 7 and 8.
+    ('rsc_net', 26_977_581, 4.39), ('rsc_temporal', 21_309_597, 4.36)])
+def test_info_of_rsc_net_beside_the_sheet(network, parameters, saved, tmp_path):
+    run('info', network, '--json', str(tmp_path / 'n.json'))
+    facts = json.loads((tmp_path / 'n.json').read_text())
+    assert facts['parameters'] == facts['paper']['parameters'] == parameters
+    assert facts['paper']['gmacs'] - facts['gmacs'] == pytest.approx(saved / 1000, abs=3e-4)
+
+
+@pytest.mark.torch
+def test_render_takes_shares_and_frames(tmp_path):
+    run('render', str(tmp_path / 'a.npz'), '--people', '2', '--size', '64', '--share', 'coats=1',
+        '--share', 'dark=0.5')
+    run('render', str(tmp_path / 'b.npz'), '--people', '2', '--size', '64', '--frames', '3')
+    from hmr_ros.training.synthetic import CutoutStore, SyntheticError
+    assert [len(CutoutStore.load(tmp_path / name)) for name in ('a.npz', 'b.npz')] == [2, 6]
+    with pytest.raises(SyntheticError, match="no share 'hats'"):
+        run('render', str(tmp_path / 'c.npz'), '--share', 'hats=1')
+    with pytest.raises(cli.CommandError, match='name=value'):
+        run('render', str(tmp_path / 'c.npz'), '--share', 'coats')
+    with pytest.raises(cli.CommandError, match='leave it out'):
+        run('render', str(tmp_path / 'c.npz'), '--share', 'coats=1', '--frames', '3')
+
+
+def test_temporal_networks_are_trained_by_their_name(tmp_path):
+    path = tmp_path / 'stage.yaml'
+    path.write_text('films: [films.npz]\nnetwork: body_filter\n')
+    with pytest.raises(cli.CommandError, match='body_filter, not rsc_temporal'):
+        run('train', 'rsc_temporal', str(path), '--out', str(tmp_path))
+    with pytest.raises(cli.CommandError, match='not resumed'):
+        run('train', 'body_filter', str(path), '--out', str(tmp_path), '--resume', 'x')
+
+
+@pytest.mark.torch
 def test_engines_are_timed_beside_their_torch_module(tmp_path):
     run('benchmark', 'engines', '--batch', '1', '--threads', '1', '--seconds', '0.01',
         '--beside', 'torch', '--json', str(tmp_path / 'b.json'))

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes of rsc_net and its temporal networks beside the sheet's (section 8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hmr_ros.networks.rsc_net.deploy import FilterStep, RowEngine, TemporalStep
+from hmr_ros.training.rsc_net.export import tensors_of
+from hmr_ros.training.rsc_net.weights import build_network, FILTER, RscFacts, TEMPORAL
+
+#: parameters and GMAC of one crop or one frame, as the sheet has them.
+SHEET: dict[str, dict[str, float]] = {
+    'rsc_net': {'parameters': 26_977_581, 'gmacs': 4.097538048},
+    'rsc_temporal': {'parameters': 21_309_597, 'gmacs': 0.028227584}}
+_STEPS: dict[str, type[nn.Module]] = {TEMPORAL: TemporalStep, FILTER: FilterStep}
+#: of the default engine's feature, and of the shipped filter.
+_FILTER = RscFacts(FILTER, features=512, hidden=256)
+
+
+def describe(network: str) -> dict[str, Any]:
+    """Parameters, by module too, and GMAC of the deployed form, where the sheet counts the whole."""
+    built = build_network(_FILTER if network == FILTER else RscFacts(network)).eval()
+    engine = _STEPS.get(network, RowEngine)(built)
+    inputs = [torch.zeros(spec.shape_for(1), dtype=getattr(torch, spec.dtype))
+              for spec in tensors_of(built)[0]]
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        engine(*inputs)
+    return {
+        'network': network, 'parameters': sum(p.numel() for p in built.parameters()),
+        'parameters_by_module': {
+            name: sum(p.numel() for p in module.parameters())
+            for name, module in built.named_children()},
+        'gmacs': counter.get_total_flops() / 2e9, 'paper': SHEET.get(network, {})}
