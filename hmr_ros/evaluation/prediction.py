@@ -71,7 +71,10 @@ def predict(
     rest = np.concatenate([body.rest_joints(betas), body.rest_leaves(betas)], axis=1)
     rotmats = solve_rotations(keypoints.skeleton[:, :JOINTS], rest, outputs['phi'])
     joints, _ = body.pose_joints(rotmats, betas)
-    transl = keypoints.root - joints[:, 0]
+    root = np.concatenate([
+        keypoint_guided.placed(keypoints.row(i), joints[i:i + 1], camera, settings.projection)
+        for i, camera in enumerate(crops.cameras)])
+    transl = root - joints[:, 0]
     joints = joints + transl[:, None]
     return Predictions(
         rotmats, betas, transl, joints, project_each(joints, crops.cameras),

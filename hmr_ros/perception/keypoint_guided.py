@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 import enum
 from typing import Mapping, Sequence
 
@@ -12,6 +12,7 @@ import numpy as np
 from hmr_ros.perception.camera import Camera, NEAREST_M
 from hmr_ros.perception.crops import CropTransform
 from hmr_ros.perception.outputs import check_shapes
+from hmr_ros.perception.placement import fit_roots
 
 KEYPOINTS = 96
 JOINTS = 29
@@ -54,6 +55,10 @@ class Keypoints:
     root: np.ndarray
     pixels: np.ndarray
     confidence: np.ndarray
+
+    def row(self, index: int) -> Keypoints:
+        """Return the keypoints of one person, N = 1."""
+        return Keypoints(*(getattr(self, field.name)[index:index + 1] for field in fields(self)))
 
 
 def check_outputs(outputs: Mapping[str, np.ndarray]) -> None:
@@ -110,6 +115,23 @@ def decode(
     return Keypoints(
         (points - points[:, :1]).astype(np.float32), root.astype(np.float32),
         pixels.astype(np.float32), confidence.astype(np.float32))
+
+
+def placed(
+        keypoints: Keypoints, joints: np.ndarray, camera: Camera,
+        projection: Projection = Projection.REAL_CAMERA) -> np.ndarray:
+    """
+    Roots `(N, 3)` float32 in metres of posed bodies, whose bones have lengths of their own.
+
+    joints (N, 24, 3) of the bodies, wherever they are. Own networks: where their joints are seen;
+    imported ones: where the network puts the root (sheet, section 1.3).
+    """
+    if projection is Projection.KNOWN_BOX:
+        return keypoints.root
+    rays = (keypoints.pixels[:, :24] - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
+    return fit_roots(
+        joints - joints[:, :1], rays, keypoints.confidence[:, :24],
+        keypoints.root).astype(np.float32)
 
 
 def _confidence(sigma: np.ndarray, projection: Projection) -> np.ndarray:

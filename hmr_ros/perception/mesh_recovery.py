@@ -237,7 +237,8 @@ class MeshRecovery(BodyRecovery):
             [self._body.rest_joints(betas), self._body.rest_leaves(betas)], axis=1)
         rotmats = solve_rotations(keypoints.skeleton[:, :JOINTS], rest, outputs['phi'])
         joints, _ = self._body.pose_joints(rotmats, betas)
-        transl = keypoints.root - joints[:, 0]
+        root = keypoint_guided.placed(keypoints, joints, camera, self._settings.projection)
+        transl = root - joints[:, 0]
         return Bodies(
             rotmats, betas, transl, joints + transl[:, None], keypoints.confidence[:, :24])
 

@@ -10,10 +10,14 @@ from hmr_ros.body import load_body
 from hmr_ros.evaluation import smoothing
 from hmr_ros.evaluation.prediction import Crops, Predictions
 from hmr_ros.evaluation.real_motion import accelerations, compare, Moment
-from hmr_ros.evaluation.sequences import Film
+from hmr_ros.evaluation.sequences import Film, films
+from hmr_ros.evaluation.subject import Subject
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import CropTransform
+from hmr_ros.perception.learned_smoothing import LearnedSmoother
 from hmr_ros.perception.smoothing import OneEuroSmoother
+from hmr_ros.runtime import load_engine
+from hmr_ros.training.synthetic import render_sequences
 
 CAMERA = Camera(600.0, 600.0, 320.0, 240.0, 640, 480)
 FRAMES = 24
@@ -67,6 +71,17 @@ def test_smoothing_is_steadier_and_later() -> None:
     expected = OneEuroSmoother(body).smooth([smoothing.people_of(one)[0]], CAMERA, 0.0)[0]
     np.testing.assert_allclose(
         smoothing.smoothed_joints(one, lambda: OneEuroSmoother(body))[0], expected.joints3d)
+
+
+def test_the_shipped_filter_halves_acceleration_errors_and_costs_no_accuracy() -> None:
+    pytest.importorskip('onnxruntime', reason='the onnxruntime backend is not installed')
+    body, temporal = load_body(), load_engine('body_filter')
+    store = render_sequences(body, 4, 20, seed=6, size=128)
+    seen = films(Subject.of(load_engine(), body), store, 20)
+    raw = smoothing.judge(seen, None)
+    calm = smoothing.judge(seen, lambda: LearnedSmoother(temporal, body))
+    assert calm['acceleration_error_mm'] < 0.5 * raw['acceleration_error_mm']
+    assert calm['mpjpe_mm'] < 1.02 * raw['mpjpe_mm']
 
 
 def test_filters_of_equal_lag_lie_between_those_that_were_run() -> None:

@@ -32,7 +32,8 @@ def test_any_square_to_any_other(source, side):
     image = noise(source, source, source)
     difference = np.abs(
         resampling.resize(image, side).astype(int) - with_pillow(image, side).astype(int))
-    assert difference.max() <= 1
+    # One level between the passes can be rounded to two behind them, once in thousands.
+    assert difference.max() <= 2 and (difference > 1).mean() < 0.002
 
 
 def test_the_same_size_is_the_same_image():

@@ -133,6 +133,27 @@ def test_an_onnx_engine_gives_a_track_the_same_in_any_company(tmp_path):
                 assert_same(a, b)
 
 
+def test_the_shipped_filter_gives_a_track_the_same_in_any_company():
+    pytest.importorskip('onnxruntime', reason='the onnxruntime backend is not installed')
+    engine = load_engine('body_filter')
+    entry = engine.entry
+    assert entry.features_of == load_engine('keypoint_guided').sha256
+    rng = np.random.default_rng(0)
+
+    def shaking(name, seed):
+        still = person(name, seed, feature=rng.normal(size=512).astype(np.float32))
+        return [(FRAME_S * i, [replace(
+            still, body_pose=still.body_pose + rng.normal(0, 0.1, (23, 3)).astype(np.float32))])
+            for i in range(20)]
+    crowd = [shaking(f'p{i}', i) for i in range(4)]
+    together = play(LearnedSmoother(engine, BODY), [
+        (frames[0][0], [one for _, (one,) in frames]) for frames in zip(*crowd)])
+    for i, frames in enumerate(crowd):
+        alone = play(LearnedSmoother(engine, BODY), frames)[f'p{i}']
+        for a, b in zip(alone, together[f'p{i}'], strict=True):
+            assert_same(a, b)
+
+
 @both
 def test_a_track_that_leaves_and_comes_back_starts_fresh(method):
     before, after = track('p1', 5, seed=1), track('p1', 5, seed=2, first=20)
