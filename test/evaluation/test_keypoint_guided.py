@@ -132,6 +132,11 @@ def test_steadiness_of_known_movements():
     assert found['acceleration_mm'] == pytest.approx(2 * 23 / 24)
     assert found['acceleration_error_mm'] == pytest.approx(2 * 23 / 24)
     assert found['true_acceleration_mm'] == 0
+    one, two = steadiness([moving], [still]), steadiness([moving, moving], [still, still])
+    assert one['acceleration_error_mm'] == two['acceleration_error_mm']
+    # Where one sequence ends and the next begins, the reference sees a jump.
+    assert one['acceleration_error_concatenated_mm'] == pytest.approx(2 * 23 / 24)
+    assert two['acceleration_error_concatenated_mm'] > 5
 
 
 def test_a_network_that_gives_nan_is_named(body, store):
