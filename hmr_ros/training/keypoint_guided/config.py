@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
+from hmr_ros.training.config_file import read_table
 from hmr_ros.training.errors import TrainingError
 
 
@@ -85,15 +84,7 @@ CHOICES = {'backbone': ('mgfenet', 'resnet34', 'hrnet_w48', 'compact'), 'tokens'
 
 def read_config(path: str | Path) -> StageConfig:
     """Read a StageConfig; raises TrainingError that names an unknown, missing or wrong key."""
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise TrainingError(f'training configuration {path} cannot be read: {error}') from error
-    known = {entry.name for entry in fields(StageConfig)}
-    if not isinstance(content, dict) or 'stores' not in content or set(content) - known:
-        raise TrainingError(
-            f'training configuration {path} must name stores and may name '
-            f'{", ".join(sorted(known - {"stores"}))}; it holds {content}')
+    content = read_table(path, StageConfig, 'stores')
     for key, allowed in CHOICES.items():
         if content.get(key, allowed[0]) not in allowed:
             raise TrainingError(

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from hmr_ros.perception.rsc_net import ROWS
+from hmr_ros.training.config_file import read_table
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.rsc_net.schedule import at_once, progressive, Schedule
 
@@ -83,15 +82,7 @@ class RscConfig:
 
 def read_config(path: str | Path) -> RscConfig:
     """Read an RscConfig; raises TrainingError that names an unknown, missing or wrong key."""
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise TrainingError(f'training configuration {path} cannot be read: {error}') from error
-    known = {entry.name for entry in fields(RscConfig)}
-    if not isinstance(content, dict) or not content.get('stores') or set(content) - known:
-        raise TrainingError(
-            f'training configuration {path} must name stores and may name '
-            f'{", ".join(sorted(known - {"stores"}))}; it holds {content}')
+    content = read_table(path, RscConfig, 'stores')
     content = {**content, 'stores': tuple(content['stores']),
                'recipe': tuple(dict(content.get('recipe') or {}).items())}
     config = RscConfig(**content)

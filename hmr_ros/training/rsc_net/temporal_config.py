@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from hmr_ros.training.config_file import read_table
 from hmr_ros.training.errors import TrainingError
 
 
@@ -54,15 +53,7 @@ NETWORKS = ('body_filter', 'rsc_temporal')
 
 def read_config(path: str | Path) -> TemporalConfig:
     """Read a TemporalConfig; raises TrainingError that names an unknown, missing or wrong key."""
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise TrainingError(f'training configuration {path} cannot be read: {error}') from error
-    known = {entry.name for entry in fields(TemporalConfig)}
-    if not isinstance(content, dict) or not content.get('films') or set(content) - known:
-        raise TrainingError(
-            f'training configuration {path} must name films and may name '
-            f'{", ".join(sorted(known - {"films"}))}; it holds {content}')
+    content = read_table(path, TemporalConfig, 'films')
     config = TemporalConfig(**{**content, 'films': tuple(content['films'])})
     _check(config, path)
     return config
