@@ -16,6 +16,7 @@ JOINTS = 24
 BODY_WIDTH = POSE_WIDTH + BETAS_WIDTH
 #: rows of the state: one for each GRU layer, then the body given out last.
 ROWS = LAYERS + 1
+DROPOUT = 0.3
 #: where the last row says that there was a frame before.
 _STARTED = BODY_WIDTH
 #: the shape of a body does not change: new evidence weighs little from the start.
@@ -49,8 +50,11 @@ class BodyFilter(nn.Module):
     def __init__(self, features: int, hidden: int = 256) -> None:
         super().__init__()
         self.features, self.hidden = features, hidden
-        self.feature = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, hidden))
+        # Without dropout it learns the people of its training by heart.
+        self.feature = nn.Sequential(
+            nn.LayerNorm(features), nn.Dropout(DROPOUT), nn.Linear(features, hidden))
         self.body = nn.Linear(2 * BODY_WIDTH, hidden)
+        self.dropout = nn.Dropout(DROPOUT)
         self.cells = nn.ModuleList(nn.GRUCell(hidden, hidden) for _ in range(LAYERS))
         self.gain = nn.Linear(hidden, JOINTS + 1)
         self.correction = nn.Linear(hidden, BODY_WIDTH)
@@ -81,7 +85,7 @@ class BodyFilter(nn.Module):
         started = h_in[LAYERS, :, _STARTED:_STARTED + 1]
         before = h_in[LAYERS, :, :BODY_WIDTH] + (1 - started) * seen
         x = self.feature(feature) + self.body(torch.cat([seen, 10 * (seen - before)], -1))
-        x, rows = functional.relu(x), []
+        x, rows = self.dropout(functional.relu(x)), []
         for layer, cell in enumerate(self.cells):
             x = gru_gates(
                 x, h_in[layer], cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
