@@ -374,6 +374,15 @@ def export(
     console.print(f'wrote {folder / entry.file}, sha256 {entry.sha256}')
 
 
+@app.command('average-weights')
+def average_weights(
+        files: Annotated[list[Path], typer.Argument(help='Weights trained from one start.')],
+        out: Annotated[Path, typer.Option(help='Weights file to write (.safetensors).')]) -> None:
+    """Average the weights of several trainings that began with the same ones."""
+    _require('hmr_ros.training.weights_file').average(files, out)
+    console.print(f'wrote {out}, the mean of {len(files)}')
+
+
 @app.command('import-checkpoint')
 def import_checkpoint(
         file: Annotated[Path, typer.Argument(help="The authors' checkpoint.")],

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Sequence, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -58,3 +58,30 @@ def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: str | Pa
         module.load_state_dict(state)
     except RuntimeError as error:
         raise TrainingError(f'weights {path} do not fit this network: {error}') from error
+
+
+def average(paths: Sequence[str | Path], out: str | Path) -> Path:
+    """
+    Write the mean of weights that were trained from the same start, which often beats each of them.
+
+    (Wortsman et al., Model soups, 2022.) Counters come from the first. Raises TrainingError when
+    the files are of different networks or for different uses.
+    """
+    first, *others = (tensors_of(path) for path in paths)
+    headers = [_header(path) for path in paths]
+    for path, header, state in zip(paths[1:], headers[1:], others):
+        if header != headers[0] or {k: v.shape for k, v in state.items()} != {
+                k: v.shape for k, v in first.items()}:
+            raise TrainingError(
+                f'weights {path} are of another network, or for another use, than {paths[0]}; '
+                'average runs of one training only')
+    mean = {name: torch.stack([value.double(), *(state[name].double() for state in others)])
+            .mean(0).to(value.dtype) if value.is_floating_point() else value
+            for name, value in first.items()}
+    safetensors.torch.save_file(mean, out, headers[0])
+    return Path(out)
+
+
+def _header(path: str | Path) -> dict[str, str]:
+    with safetensors.safe_open(path, 'pt') as file:
+        return dict(file.metadata() or {})
