@@ -87,3 +87,17 @@ def test_engine_equals_module(network: BodyFilter, tmp_path: Path) -> None:
         whole = network(*inputs)
     np.testing.assert_allclose(outputs['pose6d'], whole.pose6d[:, -1], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(outputs['betas'], whole.betas[:, -1], rtol=1e-5, atol=1e-5)
+
+
+def test_graph_suits_every_engine(network: BodyFilter, tmp_path: Path) -> None:
+    import onnx
+    from hmr_ros.training.rsc_net.export import export_body_filter
+    model = onnx.load(export_body_filter(network, tmp_path / 'filter.onnx'))
+    assert not {node.op_type for node in model.graph.node} & {
+        'If', 'Loop', 'Where', 'Expand', 'Shape', 'GRU', 'Scan'}
+    shapes = {tensor.name: [d.dim_param or d.dim_value for d in tensor.type.tensor_type.shape.dim]
+              for tensor in [*model.graph.input, *model.graph.output]}
+    assert shapes == {
+        'feature': ['people', 20], 'pose6d_in': ['people', 144], 'betas_in': ['people', 10],
+        'h_in': [3, 'people', WIDTH], 'pose6d': ['people', 144], 'betas': ['people', 10],
+        'h_out': [3, 'people', WIDTH]}

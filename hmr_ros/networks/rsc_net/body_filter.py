@@ -62,6 +62,10 @@ class BodyFilter(nn.Module):
         for head in (self.gain, self.correction, self.speed):
             nn.init.normal_(head.weight, std=0.01 / hidden ** 0.5)
             nn.init.zeros_(head.bias)
+        per_joint = torch.arange(JOINTS).repeat_interleave(POSE_WIDTH // JOINTS)
+        self.register_buffer(
+            'gain_of', torch.cat([per_joint, torch.full((BETAS_WIDTH,), JOINTS)]),
+            persistent=False)
         with torch.no_grad():
             self.gain.bias[JOINTS] = _SHAPE_GAIN
 
@@ -97,9 +101,6 @@ class BodyFilter(nn.Module):
 
     def _blend(
             self, x: torch.Tensor, seen: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-        gain = torch.sigmoid(self.gain(x))
-        gain = torch.cat([
-            gain[:, :JOINTS].repeat_interleave(POSE_WIDTH // JOINTS, 1),
-            gain[:, JOINTS:].expand(-1, BETAS_WIDTH)], -1)
+        gain = torch.sigmoid(self.gain(x)).index_select(1, self.gain_of)
         ahead = before + functional.pad(self.speed(x), (0, BETAS_WIDTH))
         return ahead + gain * (seen + self.correction(x) - ahead)

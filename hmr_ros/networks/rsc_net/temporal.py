@@ -21,8 +21,10 @@ def gru_gates(
 
     x (N, I), h (N, H); weights and biases with the rows of r, z and n, as torch has them.
     """
+    # A plain number: what is read off the inputs becomes nodes of the exported graph.
+    width = int(weight_hh.shape[1])
     (r_x, z_x, n_x), (r_h, z_h, n_h) = (
-        functional.linear(value, weight, bias).chunk(3, -1)
+        functional.linear(value, weight, bias).split(width, -1)
         for value, weight, bias in ((x, weight_ih, bias_ih), (h, weight_hh, bias_hh)))
     keep = torch.sigmoid(z_x + z_h)
     new = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
