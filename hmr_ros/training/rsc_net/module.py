@@ -52,7 +52,14 @@ class RscModule(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
         """Sum of the basic losses of all resolutions and of the pairs of them."""
-        found, features = self._run(batch['images'])
+        bodies, features = self._run(batch['images'])
+        # Rotations and contrasts need float32, whatever the network computes in.
+        with torch.autocast(self.device.type, enabled=False):
+            return self._loss([decode(body) for body in bodies], features, batch)
+
+    def _loss(
+            self, found: list[Decoded], features: list[torch.Tensor],
+            batch: dict[str, torch.Tensor]) -> torch.Tensor:
         rows = len(found)
         total = torch.zeros((), device=self.device)
         for row, decoded in enumerate(found):
@@ -66,15 +73,15 @@ class RscModule(lightning.LightningModule):
         self.log('loss', total, prog_bar=True)
         return total
 
-    def _run(self, images: torch.Tensor) -> tuple[list[Decoded], list[torch.Tensor]]:
-        """Predictions and features of each resolution."""
-        found, features = [], []
+    def _run(self, images: torch.Tensor) -> tuple[list[Body], list[torch.Tensor]]:
+        """Predictions and features of each resolution, float32."""
+        bodies, features = [], []
         for place, image in enumerate(images):
             row = torch.full((len(image),), place if self.config.kind.own_rows else 0)
             *body, feature = self.network((image.float() - self.mean) / self.std, row)
-            found.append(decode(Body(*body)))
+            bodies.append(Body(*body))
             features.append(feature)
-        return found, features
+        return bodies, features
 
     def _pairs(
             self, found: list[Decoded], features: list[torch.Tensor],

@@ -54,6 +54,21 @@ def test_runs_of_the_ablation(method: str, store: str) -> None:
     assert all(parameter.grad is None for parameter in module.contrast.parameters())
 
 
+def test_losses_are_float32_whatever_the_network_computes_in(store: str) -> None:
+    config = RscConfig((store,), length=32, size=64, progressive=False)
+    torch.manual_seed(0)
+    module = RscModule(config, build_network(RscFacts()).eval(), load_body())
+    batch = next(iter(training_loader(config, 0)))
+    module.log = lambda *args, **kwargs: None
+    with torch.no_grad():
+        whole = module.training_step(batch, 0)
+        module.queue = type(module.queue)()
+        with torch.autocast('cpu', torch.bfloat16):
+            mixed = module.training_step(batch, 0)
+    assert mixed.dtype == torch.float32
+    assert mixed.item() == pytest.approx(whole.item(), rel=0.02)
+
+
 @pytest.mark.parametrize('text, named', [
     ('stores: [a]\nmethod: XX', "method .* 'XX'"), ('stores: [a]\nsize: 100', 'size .* 100'),
     ('stores: [a]\nbatch: 3', 'batch'), ('method: RA', 'must name stores')])
