@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +49,12 @@ def watch(subject: Subject, folder: str | Path, frames: int = FRAMES) -> list[Mo
     detector, tracker = HogPersonDetector(), PersonTracker()
     recovery = recovery_for(subject.engine, subject.body, _MOST_PEOPLE)
     moments = []
-    for image, stamp_s in VideoReader(str(path)):
-        if len(moments) == frames:
-            break
-        height, width = image.shape[:2]
-        camera = Camera.from_fov(width, height, ASSUMED_FOV_DEG)
-        boxes = tracker.update(detector.detect(image), stamp_s)
-        moments.append(Moment(stamp_s, camera, recovery.recover(image, 'bgr', camera, boxes)))
+    with closing(VideoReader(str(path))) as video:
+        for image, stamp_s in islice(video, frames):
+            height, width = image.shape[:2]
+            camera = Camera.from_fov(width, height, ASSUMED_FOV_DEG)
+            boxes = tracker.update(detector.detect(image), stamp_s)
+            moments.append(Moment(stamp_s, camera, recovery.recover(image, 'bgr', camera, boxes)))
     return moments
 
 

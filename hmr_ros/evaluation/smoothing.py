@@ -25,7 +25,7 @@ from hmr_ros.perception.one_euro import OneEuroSettings
 from hmr_ros.perception.person import Person
 from hmr_ros.perception.smoothing import BodySmoother, OneEuroSmoother, SmoothingSettings
 from hmr_ros.runtime import Engine, load_engine
-from hmr_ros.runtime.manifest import read_manifest
+from hmr_ros.runtime.manifest import engines_folder, read_manifest
 
 FRAMES = 32
 #: cut-offs of the One-Euro filters at rest, Hz, that show what steadiness costs in lag.
@@ -92,7 +92,6 @@ def _image_engine(temporal: Engine, name: str | None) -> Engine:
     """Return the engine whose features `temporal` was trained on."""
     wanted = temporal.entry.features_of if temporal.entry else ''
     if name is None:
-        from hmr_ros.runtime import engines_folder
         names = [key for key, entry in read_manifest(engines_folder()).items()
                  if entry.sha256 == wanted]
         if not names:

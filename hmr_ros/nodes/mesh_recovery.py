@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 import sys
 from typing import Any
@@ -16,43 +15,36 @@ from hmr_ros.body import BodyModel, load_body
 from hmr_ros.msg import PersonBoxArray, SmplArray
 from hmr_ros.nodes.conversions import (
     boxes_from_message, camera_from_info, camera_to_message, person_to_message, pixels_of)
+from hmr_ros.nodes.engine_node import EngineNode
 from hmr_ros.nodes.errors import NodeError
-from hmr_ros.nodes.lifecycle import ManagedNode, run_nodes
+from hmr_ros.nodes.lifecycle import run_nodes
 from hmr_ros.nodes.pairing import ExactPairing
 from hmr_ros.nodes.qos import image_qos, overridable, result_qos
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.person import Person
 from hmr_ros.perception.recoveries import NearFarRecovery, recovery_for
-from hmr_ros.runtime import Engine, load_engine
 
 ImageMessage = Image | CompressedImage
 NO_FEATURE = np.zeros(0, np.float32)
 
 
-class MeshRecoveryNode(ManagedNode):
-    """
-    Publishes `smpl` for every pair of `image` and `person_boxes` with the same stamp.
-
-    `open_engine(name_or_path, backend, precision)` is replaced in tests.
-    """
+class MeshRecoveryNode(EngineNode):
+    """Publishes `smpl` for every pair of `image` and `person_boxes` with the same stamp."""
 
     TABLE = 'mesh_recovery'
     INPUT = 'person_boxes'
-    _engines: tuple[Engine, ...] = ()
 
-    def __init__(
-            self, open_engine: Callable[[str, str, str], Engine] = load_engine,
-            **node_arguments: Any) -> None:
+    def __init__(self, **node_arguments: Any) -> None:
         """Declare parameters. Raises NodeError when one of them is not allowed."""
         super().__init__(**node_arguments)
-        self._open_engine = open_engine
         self._camera_info: CameraInfo | None = None
         self._last_header = Header()
         self._pairing: ExactPairing[ImageMessage, PersonBoxArray] = ExactPairing(1)
 
     def load(self) -> None:
         """Load one engine or two, and the body model."""
+        self.unload()
         self._body: BodyModel = load_body(self.parameters['body_model'])
         self._load_engines()
         facts = {'engine': 'name', 'backend': 'backend', 'precision': 'precision',
@@ -63,12 +55,6 @@ class MeshRecoveryNode(ManagedNode):
         self.get_logger().info(
             f'engine {self._of_engines("name")} on {self._of_engines("backend")} '
             f'({self._of_engines("precision")}), body model {self._body.name}')
-
-    def unload(self) -> None:
-        """Free the engines."""
-        for engine in self._engines:
-            engine.close()
-        self._engines = ()
 
     def create_outputs(self) -> None:
         """Advertise the people."""
@@ -126,10 +112,8 @@ class MeshRecoveryNode(ManagedNode):
                  for which in ('near', 'far')]
         recoveries = []
         for name in dict.fromkeys(names):
-            engine = self._open_engine(
-                name, self.parameters['backend'], self.parameters['precision'])
-            self._engines = (*self._engines, engine)
-            recoveries.append(recovery_for(engine, self._body, self.parameters['max_people']))
+            recoveries.append(recovery_for(
+                self.open_engine(name), self._body, self.parameters['max_people']))
         self._recovery = recoveries[0] if len(recoveries) == 1 else NearFarRecovery(
             *recoveries, self.parameters['engine.far_below_px'], self.parameters['max_people'])
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import sys
 import time
 from typing import Any
@@ -14,8 +14,9 @@ from std_msgs.msg import Header
 from hmr_ros.body import BodyModel, load_body
 from hmr_ros.msg import SmplArray
 from hmr_ros.nodes.conversions import camera_from_message, person_from_message, person_to_message
+from hmr_ros.nodes.engine_node import EngineNode
 from hmr_ros.nodes.errors import NodeError
-from hmr_ros.nodes.lifecycle import ManagedNode, run_nodes
+from hmr_ros.nodes.lifecycle import run_nodes
 from hmr_ros.nodes.pairing import nanoseconds
 from hmr_ros.nodes.qos import overridable, result_qos
 from hmr_ros.perception.camera import Camera
@@ -23,29 +24,26 @@ from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.learned_smoothing import LearnedSmoother
 from hmr_ros.perception.one_euro import OneEuroSettings
 from hmr_ros.perception.smoothing import BodySmoother, OneEuroSmoother, SmoothingSettings
-from hmr_ros.runtime import Engine, EngineError, load_engine, temporal_engines
+from hmr_ros.runtime import EngineError, temporal_engines
 
 
-class TemporalSmootherNode(ManagedNode):
+class TemporalSmootherNode(EngineNode):
     """
     Publishes `smpl_smoothed` for every message of `smpl`, with the same header.
 
     A temporal engine smooths the people of the engine whose features it was trained on; all others
-    are smoothed by One-Euro filters. `open_engine(name_or_path, backend, precision)` and
-    `list_engines()` are replaced in tests.
+    are smoothed by One-Euro filters. `list_engines()` is replaced in tests.
     """
 
     TABLE = 'temporal_smoother'
     INPUT = 'smpl'
-    _engines: Sequence[Engine] = ()
 
     def __init__(
-            self, open_engine: Callable[[str, str, str], Engine] = load_engine,
-            list_engines: Callable[[], list[str]] = temporal_engines,
+            self, list_engines: Callable[[], list[str]] = temporal_engines,
             **node_arguments: Any) -> None:
         """Declare parameters. Raises NodeError when one of them is not allowed."""
         super().__init__(**node_arguments)
-        self._open_engine, self._list_engines = open_engine, list_engines
+        self._list_engines = list_engines
         self._last_header = Header()
 
     def load(self) -> None:
@@ -55,7 +53,7 @@ class TemporalSmootherNode(ManagedNode):
         self._one_euro = OneEuroSmoother(self._body)
         # By the digest of the engine whose features they take.
         self._learned: dict[str, LearnedSmoother] = {}
-        self._engines, self._why_none = [], 'parameter method says so'
+        self._why_none = 'parameter method says so'
         if self.parameters['method'] != 'one_euro':
             self._load_engines()
         self._current: BodySmoother = self._one_euro
@@ -64,12 +62,6 @@ class TemporalSmootherNode(ManagedNode):
         self.diagnostics.facts.update(body_model=self._body.name, temporal_engines=names or 'none')
         self.get_logger().info(
             f'temporal engines: {names}' if names else f'method one_euro: {self._why_none}')
-
-    def unload(self) -> None:
-        """Free the engines."""
-        for engine in self._engines:
-            engine.close()
-        self._engines = ()
 
     def create_outputs(self) -> None:
         """Advertise the smoothed people."""
@@ -210,9 +202,7 @@ class TemporalSmootherNode(ManagedNode):
             return None
 
     def _load_engine(self, name: str) -> None:
-        engine = self._open_engine(
-            name, self.parameters['backend'], self.parameters['precision'])
-        self._engines.append(engine)
+        engine = self.open_engine(name)
         entry = getattr(engine, 'entry', None)
         if entry is None or not entry.features_of:
             raise NodeError(

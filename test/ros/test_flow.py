@@ -11,6 +11,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from hmr_ros.msg import PersonBoxArray, SmplArray
 from hmr_ros.nodes.conversions import bgr_pixels, image_message, person_from_message
 from hmr_ros.nodes.mesh_markers import MeshMarkersNode
+from hmr_ros.nodes.mesh_recovery import MeshRecoveryNode
 from hmr_ros.nodes.person_detector import PersonDetectorNode
 from hmr_ros.nodes.qos import image_qos
 
@@ -43,7 +44,6 @@ def test_nobody_is_a_message_too_and_so_is_goodbye(graph, recovery):
 
 
 def test_nothing_is_computed_while_nobody_listens(graph, engine):
-    from hmr_ros.nodes.mesh_recovery import MeshRecoveryNode
     node = graph.make(MeshRecoveryNode, open_engine=lambda *_: engine)
     graph.send_frame()
     graph.until(lambda: node.diagnostics.counters['frames_in'], 'the boxes')
@@ -52,7 +52,6 @@ def test_nothing_is_computed_while_nobody_listens(graph, engine):
 
 
 def test_small_people_go_to_the_engine_for_them(graph, engine):
-    from hmr_ros.nodes.mesh_recovery import MeshRecoveryNode
     engines = {'large': engine, 'small': type(engine)()}
     for name, one in engines.items():
         one.name, one.sha256 = name, name[0] * 64
@@ -71,6 +70,22 @@ def test_small_people_go_to_the_engine_for_them(graph, engine):
     node.trigger_deactivate()
     node.trigger_cleanup()
     assert all(one.closed for one in engines.values())
+
+
+def test_a_configure_that_failed_leaves_no_engine_behind(graph, engine):
+    opened = [engine, RuntimeError('the second one is missing'), type(engine)(), type(engine)()]
+
+    def open_engine(*_):
+        found = opened.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+    node = graph.make(MeshRecoveryNode, parameters={'engine.far': 'other'}, start=False,
+                      open_engine=open_engine)
+    node.trigger_configure()
+    assert 'second one is missing' in node.diagnostics.blocked
+    node.trigger_configure()
+    assert engine.closed and not opened and node.diagnostics.facts['engine'] == 'fake,fake'
 
 
 @pytest.fixture

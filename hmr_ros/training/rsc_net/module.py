@@ -34,7 +34,6 @@ class RscModule(lightning.LightningModule):
         self.rest = RestSkeleton(body)
         self.contrast = ContrastiveHead()
         self.queue = ProjectionQueue()
-        self._rows = 1
         network.backbone.alphas.requires_grad_(config.kind.own_rows)
         self.contrast.requires_grad_(config.kind.contrasted)
         self.register_buffer('mean', 255 * torch.tensor(_FACTS.mean)[:, None, None])
@@ -42,13 +41,11 @@ class RscModule(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: dict[str, torch.Tensor], index: int) -> None:
         """Let a row that enters training begin where the row before it has got to."""
-        rows = len(batch['images'])
+        alphas = self.network.backbone.alphas
         if self.config.kind.own_rows:
             with torch.no_grad():
-                for row in range(self._rows, rows):
-                    self.network.backbone.alphas[row].copy_(
-                        self.network.backbone.alphas[row - 1])
-        self._rows = max(self._rows, rows)
+                for row in self.config.schedule.entering(self.global_step):
+                    alphas[row].copy_(alphas[row - 1])
 
     def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
         """Sum of the basic losses of all resolutions and of the pairs of them."""

@@ -38,6 +38,12 @@ class Schedule:
         """Return the stage of `step`; the last one for all that come after."""
         return next((stage for stage in self.stages if step < stage.last), self.stages[-1])
 
+    def entering(self, step: int) -> range:
+        """Return the rows that enter training at `step`, row 0 aside: it is there from nothing."""
+        before = max([stage.rows for stage in self.stages if stage.first < step], default=1)
+        after = max([stage.rows for stage in self.stages if stage.first <= step])
+        return range(before, after)
+
     def ramp(self, step: int) -> float:
         """Share 0 to 1 of the self-supervision at `step`."""
         return min(1.0, step / self.ramp_steps) if self.ramp_steps else 1.0

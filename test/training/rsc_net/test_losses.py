@@ -89,7 +89,10 @@ def test_schedule_of_the_sheet() -> None:
     assert schedule.stage(100).rows == 3 and schedule.stage(1239).rows == 5
     assert (schedule.ramp(0), schedule.ramp(500), schedule.ramp(1000)) == (0, 0.5, 1)
     assert schedule.ramp(999) < 1
+    assert [list(schedule.entering(step)) for step in (0, 1, 100, 101, 300, 600, 900)] == [
+        [1], [], [2], [], [3], [4], []]
     assert at_once(6400, 5).steps == schedule.steps
+    assert list(at_once(6400, 5).entering(0)) == [1, 2, 3, 4]
 
 
 def test_the_truth_costs_nothing() -> None:

@@ -54,6 +54,21 @@ def test_runs_of_the_ablation(method: str, store: str) -> None:
     assert all(parameter.grad is None for parameter in module.contrast.parameters())
 
 
+def test_a_resumed_run_keeps_the_rows_that_it_had(
+        store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RscConfig((store,), length=640)
+    module = RscModule(config, build_network(RscFacts()), load_body())
+    alphas = module.network.backbone.alphas
+    with torch.no_grad():
+        for row, alpha in enumerate(alphas):
+            alpha.fill_(row)
+    for step, expected in ((config.schedule.stages[3].first + 1, [0, 1, 2, 3, 4]),
+                           (config.schedule.stages[3].first, [0, 1, 2, 3, 3])):
+        monkeypatch.setattr(RscModule, 'global_step', step)
+        module.on_train_batch_start({}, 0)
+        assert [int(alpha[0]) for alpha in alphas] == expected
+
+
 def test_losses_are_float32_whatever_the_network_computes_in(store: str) -> None:
     config = RscConfig((store,), length=32, size=64, progressive=False)
     torch.manual_seed(0)
