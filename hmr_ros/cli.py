@@ -133,8 +133,9 @@ def _show_session(summary: dict[str, Any]) -> None:
 def info(
         network: Annotated[Optional[str], typer.Argument(
             help='Name of a network; versions and machine when left out.')] = None,
-        backbone: Annotated[str, typer.Option(
-            help='mgfenet, resnet34 or hrnet_w48, or compact, the default engine.')] = 'mgfenet',
+        backbone: Annotated[Optional[str], typer.Option(
+            help='keypoint_guided: mgfenet, resnet34, hrnet_w48 or compact; rsc_net: resnet50 or '
+                 'compact. The published one when left out.')] = None,
         tokens: Annotated[int, typer.Option(help='96, or 29 for the ablation.')] = 96,
         json_file: JsonFile = None) -> None:
     """Show versions and machine, or the size of a network beside the published one."""
@@ -146,9 +147,10 @@ def info(
         _report({}, json_file)
         return
     if network in (*TEMPORAL, 'rsc_net'):
-        _report(_sizes(network), json_file)
+        _report(_sizes(network, backbone or 'resnet50'), json_file)
         return
     _only_keypoint_guided(network)
+    backbone = backbone or 'mgfenet'
     choices = _require('hmr_ros.training.keypoint_guided.config').CHOICES
     _allowed('--backbone', backbone, choices['backbone'])
     _allowed('--tokens', tokens, choices['tokens'])
@@ -165,11 +167,13 @@ def info(
     _report(facts, json_file)
 
 
-def _sizes(network: str) -> dict[str, Any]:
+def _sizes(network: str, backbone: str) -> dict[str, Any]:
     """Show the size of a network of the system rsc_net, and return it."""
-    facts = _require('hmr_ros.evaluation.rsc_complexity').describe(network)
+    complexity = _require('hmr_ros.evaluation.rsc_complexity')
+    _allowed('--backbone', backbone, tuple(complexity.BACKBONES))
+    facts = complexity.describe(network, backbone)
     paper = facts['paper']
-    _table(network, ['', 'deployed', 'paper'], [
+    _table(f'{network}, {backbone}' if network == 'rsc_net' else network, ['', 'deployed', 'paper'], [
         ['parameters, M', facts['parameters'] / 1e6, paper.get('parameters', 0) / 1e6 or ''],
         ['GMAC', f'{facts["gmacs"]:.4f}', f'{paper["gmacs"]:.4f}' if paper else ''],
         *([f'parameters of {name}, M', count / 1e6, ''] for name, count
@@ -398,9 +402,9 @@ def import_checkpoint(
 @app.command()
 def evaluate(
         network: Network,
-        engine: Annotated[Optional[str], typer.Option(
-            help='Name in the manifest, or ONNX file; the first of the network when left out.')] =
-        None,
+        engine: Annotated[Optional[list[str]], typer.Option(
+            help='Name in the manifest, or ONNX file; the first of the network when left out. '
+                 'Engines of rsc_net can be compared: repeat for more.')] = None,
         samples: Annotated[int, typer.Option(help='Held-out synthetic people.', min=1)] = 2000,
         real: Annotated[Optional[Path], typer.Option(
             help="Folder of the real pictures and the clip, Debian's opencv-doc.")] = None,
@@ -418,21 +422,25 @@ def evaluate(
             help='Held-out films, for a network that smooths.', min=1)] = 200,
         json_file: JsonFile = None) -> None:
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
+    engines = engine or [network]
+    if len(engines) > 1 and network != 'rsc_net':
+        raise CommandError(f'one engine of {network} at a time; --engine was given '
+                           f'{len(engines)} times')
     if network in TEMPORAL:
         smoothing = _require('hmr_ros.evaluation.smoothing')
         report = smoothing.run_evaluation(
-            engine or network, None, films, real, out, console)
+            engines[0], None, films, real, out, console)
     elif network == 'rsc_net':
         evaluation = _require('hmr_ros.evaluation.rsc_net')
-        report = evaluation.run_evaluation(engine or network, samples, out, console)
+        report = evaluation.run_evaluation(engines, samples, out, console)
     elif network != 'keypoint_guided':
         raise CommandError(f'no evaluation of {network!r} in this version; there are '
                            f'{", ".join((*TRAINABLE, *TEMPORAL))}')
     elif dataset is None:
         evaluation = _require('hmr_ros.evaluation.keypoint_guided')
-        report = evaluation.run_evaluation(engine or network, samples, real, out, console=console)
+        report = evaluation.run_evaluation(engines[0], samples, real, out, console=console)
     else:
-        report = _on_dataset(engine or network, dataset, data, split, limit, body_model)
+        report = _on_dataset(engines[0], dataset, data, split, limit, body_model)
     if json_file is not None:
         from hmr_ros.demo.report import context, write_json
         write_json({**context(), **report}, json_file)

@@ -85,6 +85,26 @@ def reliability(report: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def errors_by_resolution(report: dict[str, Any], path: Path) -> None:
+    """MPJPE and PA-MPJPE over the native side of the crop, a line for each engine."""
+    figure = Figure(figsize=(9, 4), layout='constrained')
+    engines = {report['engine']: report['by_resolution'], **report['compared']}
+    for axes, key, what in zip(figure.subplots(1, 2), ('mpjpe_mm', 'pa_mpjpe_mm'),
+                               ('MPJPE, mm', 'PA-MPJPE, mm')):
+        for name, rows in engines.items():
+            axes.plot([row['pixels'] for row in rows], [row[key] for row in rows], marker='o',
+                      ms=4, label=name)
+        axes.set_xscale('log')
+        sides = [row['pixels'] for row in report['by_resolution']]
+        axes.set_xticks(sides, [str(side) for side in sides])
+        axes.minorticks_off()
+        axes.set_xlabel('native side of the crop, px')
+        axes.set_ylabel(what)
+    axes.legend()
+    figure.suptitle(f'{report["samples"]} held-out synthetic people')
+    figure.savefig(path, dpi=120)
+
+
 def steadiness_by_lag(report: dict[str, Any], path: Path) -> None:
     """Acceleration error and MPJPE over lag: One-Euro filters are a line, the others points."""
     figure = Figure(figsize=(9, 4), layout='constrained')

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hmr_ros.networks.rsc_net.backbone import BACKBONES
 from hmr_ros.networks.rsc_net.deploy import FilterStep, RowEngine, TemporalStep
 from hmr_ros.training.rsc_net.export import tensors_of
 from hmr_ros.training.rsc_net.weights import build_network, FILTER, RscFacts, TEMPORAL
@@ -22,9 +23,14 @@ _STEPS: dict[str, type[nn.Module]] = {TEMPORAL: TemporalStep, FILTER: FilterStep
 _FILTER = RscFacts(FILTER, features=512, hidden=256)
 
 
-def describe(network: str) -> dict[str, Any]:
-    """Parameters, by module too, and GMAC of the deployed form, where the sheet counts the whole."""
-    built = build_network(_FILTER if network == FILTER else RscFacts(network)).eval()
+def describe(network: str, backbone: str = 'resnet50') -> dict[str, Any]:
+    """
+    Parameters, by module too, and GMAC of the deployed form, where the sheet counts the whole.
+
+    backbone  a name of BACKBONES, of rsc_net only
+    """
+    facts = _FILTER if network == FILTER else RscFacts(network, backbone=backbone)
+    built = build_network(facts).eval()
     engine = _STEPS.get(network, RowEngine)(built)
     inputs = [torch.zeros(spec.shape_for(1), dtype=getattr(torch, spec.dtype))
               for spec in tensors_of(built)[0]]
@@ -36,4 +42,5 @@ def describe(network: str) -> dict[str, Any]:
         'parameters_by_module': {
             name: sum(p.numel() for p in module.parameters())
             for name, module in built.named_children()},
-        'gmacs': counter.get_total_flops() / 2e9, 'paper': SHEET.get(network, {})}
+        'gmacs': counter.get_total_flops() / 2e9,
+        'paper': SHEET.get(network, {}) if facts.backbone == 'resnet50' else {}}

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -16,71 +18,117 @@ from hmr_ros.body import load_body
 from hmr_ros.body.model import BodyModel
 from hmr_ros.demo.report import context, write_json
 from hmr_ros.evaluation import held_out, metrics
+from hmr_ros.evaluation.errors import EvaluationError
 from hmr_ros.perception import rotations, rsc_net
-from hmr_ros.perception.mesh_recovery import settings_for
-from hmr_ros.runtime import load_engine
+from hmr_ros.perception.mesh_recovery import RecoverySettings, settings_for
+from hmr_ros.runtime import Engine, load_engine
 from hmr_ros.training.rsc_net.ranges import degraded, MIDPOINTS
 from hmr_ros.training.synthetic import CLEAN, SyntheticPeople
 
 #: inputs `image`, normalised, and `row` to outputs, as an engine runs them.
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 _BATCH = 16
+_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Mean joint error and that after the best similarity, mm, `(sides, people)` float64."""
+
+    mpjpe: np.ndarray
+    pa_mpjpe: np.ndarray
+
+    def rows(self) -> list[dict[str, float]]:
+        """Means over the people for each native side of MIDPOINTS."""
+        return [{'pixels': side, 'mpjpe_mm': float(mpjpe.mean()), 'pa_mpjpe_mm': float(pa.mean())}
+                for side, mpjpe, pa in zip(MIDPOINTS, self.mpjpe, self.pa_mpjpe)]
 
 
 def run_evaluation(
-        engine: str = 'rsc_net', samples: int = 2000, out: str | Path | None = None,
+        engines: Sequence[str] = ('rsc_net',), samples: int = 2000, out: str | Path | None = None,
         console: Console | None = None) -> dict[str, Any]:
     """
-    Evaluate an engine and return the report of `hmr evaluate rsc_net`.
+    Evaluate engines and return the report of `hmr evaluate rsc_net`.
 
-    engine   name in the manifest, or path of one beside a manifest
+    engines  names in the manifest, or paths beside a manifest; the others are compared with the
+             first, on the same crops
     samples  held-out synthetic people, each at the five resolutions of MIDPOINTS
+
+    Raises EvaluationError when the engines take crops of different sizes.
     """
     console, surroundings, body = console or Console(), context(), load_body()
-    loaded = load_engine(engine)
-    settings = settings_for(loaded.entry, body)
+    loaded = [load_engine(name) for name in engines]
+    settings = _common_settings(loaded, body)
     people = SyntheticPeople(
         held_out.held_out_store(body, samples), settings.image_size, held_out.SEED, CLEAN,
         backgrounds=held_out.BACKGROUNDS, margin=rsc_net.MARGIN)
     with Progress(console=console) as progress:
-        rows = by_resolution(loaded.run, body, people, settings.mean, settings.std, progress)
-    report = {'network': 'rsc_net', 'engine': loaded.name, 'sha256': loaded.sha256,
-              'samples': samples, 'by_resolution': rows, **surroundings}
+        errors = errors_by_resolution(
+            [engine.run for engine in loaded], body, people, settings, progress)
+    first = loaded[0]
+    report = {
+        'network': 'rsc_net', 'engine': first.name, 'sha256': first.sha256, 'samples': samples,
+        'by_resolution': errors[0].rows(), **surroundings,
+        'compared': {engine.name: compared(found, errors[0])
+                     for engine, found in zip(loaded[1:], errors[1:])}}
     show(report, console)
     if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        write_json(report, Path(out) / 'report.json')
+        _write(report, Path(out))
     return report
 
 
-def by_resolution(
-        run: Run, body: BodyModel, people: SyntheticPeople, mean: tuple[float, ...],
-        std: tuple[float, ...], progress: Progress | None = None) -> list[dict[str, float]]:
-    """MPJPE and PA-MPJPE of the 24 joints in mm for each native side of MIDPOINTS."""
-    rows = []
+def _write(report: dict[str, Any], folder: Path) -> None:
+    from hmr_ros.evaluation.plots import errors_by_resolution as plot
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(report, folder / 'report.json')
+    plot(report, folder / 'by_resolution.png')
+
+
+def _common_settings(engines: Sequence[Engine], body: BodyModel) -> RecoverySettings:
+    settings = [settings_for(engine.entry, body) for engine in engines]
+    if any(other != settings[0] for other in settings):
+        raise EvaluationError(
+            f'the engines {", ".join(engine.name for engine in engines)} take different crops '
+            f'({", ".join(f"{other.image_size} px" for other in settings)}); compare engines of '
+            'one size and normalisation, or evaluate each by itself')
+    return settings[0]
+
+
+def errors_by_resolution(
+        runs: Sequence[Run], body: BodyModel, people: SyntheticPeople,
+        settings: RecoverySettings, progress: Progress | None = None) -> list[Errors]:
+    """Return each one's errors of the 24 joints at the native sides of MIDPOINTS."""
+    task = progress.add_task('people', total=len(people)) if progress else None
+    found: list[list[np.ndarray]] = [[] for _ in runs]
+    for first in range(0, len(people), _BATCH):
+        indices = np.arange(first, min(first + _BATCH, len(people)))
+        samples = held_out.draw_samples(people, indices)
+        for column, run in zip(found, runs):
+            column.append(_batch_errors(run, body, samples, settings))
+        if progress:
+            progress.advance(task, len(indices))
+    return [Errors(*np.concatenate(column, axis=-1)) for column in found]
+
+
+def _batch_errors(
+        run: Run, body: BodyModel, samples: dict[str, np.ndarray],
+        settings: RecoverySettings) -> np.ndarray:
+    """Errors `(2, sides, N)` in mm, as they are and aligned, of N samples."""
+    true, rows = samples['joints3d'][:, :24], []
     for row, side in enumerate(MIDPOINTS):
-        pixels = round(side * people.size / MIDPOINTS[0])
-        task = progress.add_task(f'{side} px', total=len(people)) if progress else None
-        found, true = [], []
-        for first in range(0, len(people), _BATCH):
-            indices = np.arange(first, min(first + _BATCH, len(people)))
-            samples = held_out.draw_samples(people, indices)
-            images = np.stack([degraded(image, pixels) for image in samples['image']])
-            found.append(_joints(run, body, images, row, mean, std))
-            true.append(samples['joints3d'][:, :24])
-            if progress:
-                progress.advance(task, len(indices))
-        pair = np.concatenate(found), np.concatenate(true)
-        rows.append({'pixels': side, 'mpjpe_mm': 1000 * metrics.mpjpe(*pair),
-                     'pa_mpjpe_mm': 1000 * metrics.pa_mpjpe(*pair)})
-    return rows
+        images = np.stack([degraded(image, side) for image in samples['image']])
+        joints = _joints(run, body, images, row, settings)
+        rows.append([metrics.joint_errors(joints, true).mean(1),
+                     metrics.aligned_errors(joints, true).mean(1)])
+    return 1000 * np.array(rows).swapaxes(0, 1)
 
 
 def _joints(
-        run: Run, body: BodyModel, images: np.ndarray, row: int, mean: tuple[float, ...],
-        std: tuple[float, ...]) -> np.ndarray:
+        run: Run, body: BodyModel, images: np.ndarray, row: int,
+        settings: RecoverySettings) -> np.ndarray:
     """Joints `(N, 24, 3)` in metres, up to a translation, of uint8 crops `(N, S, S, 3)`."""
-    batch = (images.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+    batch = (images.astype(np.float32) / 255 - np.float32(settings.mean)) / np.float32(
+        settings.std)
     outputs = run({'image': np.ascontiguousarray(batch.transpose(0, 3, 1, 2)),
                    'row': np.full(len(images), row, np.int32)})
     rsc_net.check_outputs(outputs)
@@ -90,12 +138,36 @@ def _joints(
     return joints
 
 
+def compared(errors: Errors, reference: Errors) -> list[dict[str, float]]:
+    """
+    Rows of `errors` and how much more PA-MPJPE, in percent, they are than those of `reference`.
+
+    pa_spread_percent is the standard deviation of that when the people are drawn again (paired
+    bootstrap).
+    """
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(errors.pa_mpjpe.shape[1], size=(_DRAWS, errors.pa_mpjpe.shape[1]))
+    rows = []
+    for row, ours, theirs in zip(errors.rows(), errors.pa_mpjpe, reference.pa_mpjpe):
+        again = ours[drawn].mean(1) / theirs[drawn].mean(1)
+        rows.append({**row, 'pa_change_percent': float(100 * (ours.mean() / theirs.mean() - 1)),
+                     'pa_spread_percent': float(100 * again.std())})
+    return rows
+
+
 def show(report: dict[str, Any], console: Console) -> None:
     """Print the report as a table."""
-    table = Table(title=f'{report["engine"]}: {report["samples"]} held-out people, errors in mm',
+    table = Table(title=f'{report["samples"]} held-out people, MPJPE / PA-MPJPE in mm',
                   box=SIMPLE_HEAD)
-    for name in ('native side, px', 'MPJPE', 'PA-MPJPE'):
+    for name in ('engine', *(f'{side} px' for side in MIDPOINTS)):
         table.add_column(name, justify='right')
-    for row in report['by_resolution']:
-        table.add_row(f'{row["pixels"]}', f'{row["mpjpe_mm"]:.1f}', f'{row["pa_mpjpe_mm"]:.1f}')
+    for name, rows in {report['engine']: report['by_resolution'], **report['compared']}.items():
+        table.add_row(name, *(_cell(row) for row in rows))
     console.print(table)
+
+
+def _cell(row: dict[str, float]) -> str:
+    text = f'{row["mpjpe_mm"]:.1f} / {row["pa_mpjpe_mm"]:.1f}'
+    if 'pa_change_percent' not in row:
+        return text
+    return f'{text} ({row["pa_change_percent"]:+.1f} ± {row["pa_spread_percent"]:.1f} %)'

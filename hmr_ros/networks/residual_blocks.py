@@ -9,9 +9,9 @@ from torch.nn import functional
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut."""
+    """Two 3x3 convolutions around a shortcut; `last` ends what is added to it."""
 
-    expansion = 1
+    expansion, last = 1, 'conv2'
 
     def __init__(self, channels: int, width: int, stride: int = 1) -> None:
         super().__init__()
@@ -23,14 +23,18 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `x` `(N, channels, H, W)` to `(N, width, H / stride, W / stride)`."""
+        return functional.relu(self.residual(x) + self.downsample(x))
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the block adds to its shortcut, before the last activation."""
         y = functional.relu(self.bn1(self.conv1(x)))
-        return functional.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+        return self.bn2(self.conv2(y))
 
 
 class Bottleneck(nn.Module):
-    """1x1 to `width`, 3x3, 1x1 to four times `width`, around a shortcut."""
+    """1x1 to `width`, 3x3, 1x1 to four times `width`, around a shortcut; `last` as above."""
 
-    expansion = 4
+    expansion, last = 4, 'conv3'
 
     def __init__(self, channels: int, width: int, stride: int = 1) -> None:
         super().__init__()

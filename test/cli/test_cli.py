@@ -66,6 +66,15 @@ def test_info_of_a_network(tmp_path):
 
 
 @pytest.mark.torch
+def test_info_of_the_compact_rsc_net(tmp_path):
+    run('info', 'rsc_net', '--backbone', 'compact', '--json', str(tmp_path / 'info.json'))
+    facts = json.loads((tmp_path / 'info.json').read_text())
+    assert facts['paper'] == {} and 5e6 < facts['parameters'] < 10e6 and facts['gmacs'] < 0.3
+    with pytest.raises(cli.CommandError, match="'vgg'; allowed: resnet50, compact"):
+        run('info', 'rsc_net', '--backbone', 'vgg')
+
+
+@pytest.mark.torch
 @pytest.mark.parametrize('network, parameters, saved', [
     # Mega-multiply-accumulates that the split first layer saves: sheet, sections 7 and 8.
     ('rsc_net', 26_977_581, 4.39), ('rsc_temporal', 21_309_597, 4.36)])

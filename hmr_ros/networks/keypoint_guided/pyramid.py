@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -36,11 +38,18 @@ class PyramidNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute fine and coarse features, both >= 0."""
+        return self.features(image, lambda layer, x: layer(x))
+
+    def features(
+            self, image: torch.Tensor,
+            through: Callable[[nn.Sequential, torch.Tensor], torch.Tensor]
+            ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do the same; `through` takes features through the blocks of a stage."""
         x = functional.relu(self.bn1(self.conv1(image)))
-        layer1 = self.layer1(functional.max_pool2d(x, 3, 2, 1))
-        layer2 = self.layer2(layer1)
-        layer3 = self.layer3(layer2)
-        layer4 = self.layer4(layer3)
+        layer1 = through(self.layer1, functional.max_pool2d(x, 3, 2, 1))
+        layer2 = through(self.layer2, layer1)
+        layer3 = through(self.layer3, layer2)
+        layer4 = through(self.layer4, layer3)
         fine = self.rise2(self.rise3(layer4, layer3), layer2)
         return fine, layer4.mean((2, 3))
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Iterator
 
 import torch
@@ -11,7 +12,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from hmr_ros.networks.rsc_net.backbone import ScaledResNet50
+from hmr_ros.networks.keypoint_guided.deploy import fold_norm
+from hmr_ros.networks.keypoint_guided.pyramid import Rise
+from hmr_ros.networks.rsc_net.backbone import ScaledBackbone
 from hmr_ros.networks.rsc_net.body_filter import BodyFilter, FilteredBody
 from hmr_ros.networks.rsc_net.network import RscNet
 from hmr_ros.networks.rsc_net.prediction import (
@@ -58,7 +61,7 @@ class SplitRegressor(nn.Module):
 
 
 class RowEngine(nn.Module):
-    """rsc_net for every row: alpha is a constant `(5, 16)` that `row` looks up."""
+    """rsc_net for every row: alpha is a constant `(5, blocks)` that `row` looks up."""
 
     def __init__(self, network: RscNet) -> None:
         super().__init__()
@@ -68,33 +71,28 @@ class RowEngine(nn.Module):
         _freeze(self)
 
     def forward(self, image: torch.Tensor, row: torch.Tensor) -> Prediction:
-        """Map crops `(N, 3, 224, 224)` and int32 rows `(N,)`."""
+        """Map crops `(N, 3, S, S)` and int32 rows `(N,)`."""
         scales = self.alpha.index_select(0, row)[:, :, None, None].split(1, 1)
-        x = self.backbone.stem(image)
-        for scale, block in zip(scales, self.backbone.blocks):
-            x = functional.relu(scale * block.residual(x) + block.downsample(x))
-        feature = x.mean((2, 3))
+        feature = self.backbone.scaled(image, scales)
         return Prediction(*self.regressor(feature), feature)
 
 
 class SingleRowEngine(nn.Module):
-    """rsc_net for one row: alpha is inside the convolutions, a plain ResNet-50 is left."""
+    """rsc_net for one row: alpha is inside the convolutions, a plain network is left."""
 
     def __init__(self, network: RscNet, row: int) -> None:
         super().__init__()
         self.backbone = fold_norms(network.backbone)
         for scale, block in zip(network.backbone.alphas[row].detach(), self.backbone.blocks):
-            block.conv3.weight.data.mul_(scale)
-            block.conv3.bias.data.mul_(scale)
+            last = block.get_submodule(block.last)
+            last.weight.data.mul_(scale)
+            last.bias.data.mul_(scale)
         self.regressor = SplitRegressor(network.regressor)
         _freeze(self)
 
     def forward(self, image: torch.Tensor) -> Prediction:
-        """Map crops `(N, 3, 224, 224)`."""
-        x = self.backbone.stem(image)
-        for block in self.backbone.blocks:
-            x = block(x)
-        feature = x.mean((2, 3))
+        """Map crops `(N, 3, S, S)`."""
+        feature = self.backbone.scaled(image, itertools.repeat(None))
         return Prediction(*self.regressor(feature), feature)
 
 
@@ -135,23 +133,29 @@ class FilterStep(nn.Module):
         return self.network.step(feature, pose6d, betas, h_in)
 
 
-def fold_norms(backbone: ScaledResNet50) -> ScaledResNet50:
+def fold_norms(backbone: ScaledBackbone) -> ScaledBackbone:
     """Return a copy in evaluation mode whose batch norms are inside its convolutions."""
     backbone = copy.deepcopy(backbone).eval().to(memory_format=torch.contiguous_format)
     for module, conv, norm in convolutions_before_norms(backbone):
         folded = fuse_conv_bn_eval(module.get_submodule(conv), module.get_submodule(norm))
         setattr(module, conv, folded)
         setattr(module, norm, nn.Identity())
+    for module in backbone.modules():
+        if isinstance(module, Rise):
+            fold_norm(module)
     return backbone
 
 
-def convolutions_before_norms(backbone: ScaledResNet50) -> Iterator[tuple[nn.Module, str, str]]:
+#: how the residual networks name a convolution and the norm behind it.
+_PAIRS = (('conv1', 'bn1'), ('conv2', 'bn2'), ('conv3', 'bn3'), ('0', '1'))
+
+
+def convolutions_before_norms(backbone: ScaledBackbone) -> Iterator[tuple[nn.Module, str, str]]:
     """Yield every convolution and the norm behind it: the module of both, and their names."""
-    yield backbone, 'conv1', 'bn1'
-    for block in backbone.blocks:
-        yield from ((block, f'conv{number}', f'bn{number}') for number in '123')
-        if isinstance(block.downsample, nn.Sequential):
-            yield block.downsample, '0', '1'
+    for module in list(backbone.modules()):
+        for conv, norm in _PAIRS:
+            if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
+                yield module, conv, norm
 
 
 def _freeze(module: nn.Module) -> None:

@@ -6,20 +6,32 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hmr_ros.networks.rsc_net.backbone import ScaledResNet50
+from hmr_ros.networks.rsc_net.backbone import BACKBONES
 from hmr_ros.networks.rsc_net.prediction import FEATURES, Prediction
 from hmr_ros.networks.rsc_net.regressor import Regressor
 
 
 class RscNet(nn.Module):
-    """Backbone and iterative regressor, the network as deployed."""
+    """
+    Backbone and iterative regressor, the network as deployed.
 
-    image_size = 224
+    backbone  resnet50, the published one, or compact; see `backbone.BACKBONES`
+    """
 
-    def __init__(self, regressor_relu: bool = True) -> None:
+    def __init__(self, regressor_relu: bool = True, backbone: str = 'resnet50') -> None:
         super().__init__()
-        self.backbone = ScaledResNet50()
-        self.regressor = Regressor(FEATURES, regressor_relu)
+        self.backbone = BACKBONES[backbone]()
+        self.regressor = Regressor(self.features, regressor_relu)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the crops in pixels."""
+        return self.backbone.image_size
+
+    @property
+    def features(self) -> int:
+        """Length of the feature."""
+        return self.backbone.features
 
     @property
     def regressor_relu(self) -> bool:
@@ -27,13 +39,13 @@ class RscNet(nn.Module):
         return self.regressor.regressor_relu
 
     def forward(self, image: torch.Tensor, row: torch.Tensor) -> Prediction:
-        """Map normalised crops `(N, 3, 224, 224)` and integer rows `(N,)`, 0 to 4."""
+        """Map normalised crops `(N, 3, S, S)` and integer rows `(N,)`, 0 to 4."""
         feature = self.backbone(image, row)
         return Prediction(*self.regressor(feature), feature)
 
 
 class ContrastiveHead(nn.Sequential):
-    """Feature `(N, 2048)` to a projection `(N, 256)`; training only (sheet 2.3)."""
+    """Feature `(N, features)` to a projection `(N, 256)`; training only (sheet 2.3)."""
 
-    def __init__(self) -> None:
-        super().__init__(nn.Linear(FEATURES, 1024), nn.ReLU(), nn.Linear(1024, 256))
+    def __init__(self, features: int = FEATURES) -> None:
+        super().__init__(nn.Linear(features, 1024), nn.ReLU(), nn.Linear(1024, 256))

@@ -11,6 +11,7 @@ POSE_WIDTH, BETAS_WIDTH, CAMERA_WIDTH = 144, 10, 3
 WIDTHS = (POSE_WIDTH, BETAS_WIDTH, CAMERA_WIDTH)
 #: width of the regressor's state [pose6d | betas | cam].
 STATE_WIDTH = sum(WIDTHS)
+#: of the published backbone.
 FEATURES = 2048
 
 
@@ -28,7 +29,7 @@ class Body(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Body of N crops as above, and their pooled feature (N, 2048), which is never negative."""
+    """Body of N crops as above, and their feature (N, F): (N, 2048), never negative, as published."""
 
     pose6d: torch.Tensor
     betas: torch.Tensor

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hmr_ros.networks.rsc_net.backbone import BACKBONES
 from hmr_ros.perception.rsc_net import ROWS
 from hmr_ros.training.config_file import read_table
 from hmr_ros.training.errors import TrainingError
@@ -46,9 +47,13 @@ class RscConfig:
     method        a name of METHODS
     length        samples of the data, from which the schedule's steps follow
     progressive   a new resolution every epoch; False: all from the start, in as many steps
-    size          crop side in pixels, 224; smaller crops train faster, for comparisons
+    backbone      resnet50, the published one, or compact
+    size          crop side in pixels; 0: the backbone's own. Smaller crops train faster
     learning_rate of Adam; alpha_rate times as much for alpha, which has only 1 to start from
     start_from    weights of rsc_net to begin with, or None
+    start_engine  compact: engine of the compact keypoint_guided whose backbone it begins as, None
+    skeletons     compact: people without a picture that the regressor learns from first; 0: none
+    skeleton_steps steps in which it does, 256 people each
     precision     32-true, bf16-mixed or 16-mixed
     seed          of the samples and of the weights
     recipe        augmentation values that differ from `Recipe`'s
@@ -59,10 +64,14 @@ class RscConfig:
     method: str = 'RA+SS+CL'
     length: int = 6400
     progressive: bool = True
-    size: int = 224
+    backbone: str = 'resnet50'
+    size: int = 0
     learning_rate: float = 5e-5
     alpha_rate: float = 10.0
     start_from: str | None = None
+    start_engine: str | None = None
+    skeletons: int = 0
+    skeleton_steps: int = 2500
     precision: str = '32-true'
     seed: int = 1
     recipe: tuple[tuple[str, float], ...] = ()
@@ -71,6 +80,11 @@ class RscConfig:
     def kind(self) -> Method:
         """The method."""
         return METHODS[self.method]
+
+    @property
+    def crop_size(self) -> int:
+        """Side of the crops in pixels."""
+        return self.size or BACKBONES[self.backbone].image_size
 
     @property
     def schedule(self) -> Schedule:
@@ -86,10 +100,15 @@ def read_config(path: str | Path) -> RscConfig:
     content = {**content, 'stores': tuple(content['stores']),
                'recipe': tuple(dict(content.get('recipe') or {}).items())}
     config = RscConfig(**content)
-    if config.method not in METHODS:
-        raise TrainingError(f'method in training configuration {path} is {config.method!r}; '
-                            f'allowed: {", ".join(METHODS)}')
-    if config.size % 32 or not 64 <= config.size <= 224:
+    for key, allowed in (('method', METHODS), ('backbone', BACKBONES)):
+        if getattr(config, key) not in allowed:
+            raise TrainingError(f'{key} in training configuration {path} is '
+                                f'{getattr(config, key)!r}; allowed: {", ".join(allowed)}')
+    for key in ('start_engine', 'skeletons'):
+        if getattr(config, key) and (config.backbone != 'compact' or config.start_from):
+            raise TrainingError(f'{key} in training configuration {path} is for the backbone '
+                                'compact without start_from; leave one of them out')
+    if config.size and (config.size % 32 or not 64 <= config.size <= 224):
         raise TrainingError(f'size in training configuration {path} is {config.size}; expected 64 '
-                            'to 224 in steps of 32')
+                            'to 224 in steps of 32, or 0')
     return config

@@ -38,7 +38,7 @@ class Resolutions(IterableDataset):
         """Compose every n-th batch, where n is the number of workers."""
         config, schedule = self.config, self.config.schedule
         people = SyntheticPeople(
-            self.store, config.size, config.seed, Recipe(**dict(config.recipe)), config.photos,
+            self.store, config.crop_size, config.seed, Recipe(**dict(config.recipe)), config.photos,
             margin=MARGIN)
         turn, workers = turn_of_worker()
         for index in itertools.count(self.first + turn, workers):

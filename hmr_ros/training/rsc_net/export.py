@@ -11,7 +11,7 @@ from hmr_ros.body.model import BodyModel
 from hmr_ros.networks.rsc_net import BodyFilter, RscNet, RscTemporal
 from hmr_ros.networks.rsc_net.body_filter import ROWS
 from hmr_ros.networks.rsc_net.deploy import FilterStep, RowEngine, SingleRowEngine, TemporalStep
-from hmr_ros.networks.rsc_net.prediction import BETAS_WIDTH, CAMERA_WIDTH, FEATURES, POSE_WIDTH
+from hmr_ros.networks.rsc_net.prediction import BETAS_WIDTH, CAMERA_WIDTH, POSE_WIDTH
 from hmr_ros.networks.rsc_net.temporal import LAYERS
 from hmr_ros.runtime.engine import TensorSpec
 from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
@@ -20,12 +20,10 @@ from hmr_ros.training.onnx_export import check_body, OPSET, write_onnx
 from hmr_ros.training.rsc_net.weights import AnyNetwork, FILTER, RscFacts
 
 Specs = tuple[TensorSpec, ...]
-_IMAGE = TensorSpec('image', (-1, 3, RscNet.image_size, RscNet.image_size), 'float32')
 _ROW = TensorSpec('row', (-1,), 'int32')
 _BODY = (TensorSpec('pose6d', (-1, POSE_WIDTH), 'float32'),
          TensorSpec('betas', (-1, BETAS_WIDTH), 'float32'),
          TensorSpec('cam', (-1, CAMERA_WIDTH), 'float32'))
-_FEATURE = TensorSpec('feature', (-1, FEATURES), 'float32')
 
 
 def export_rsc_net(network: RscNet, path: str | Path, weights: str = 'float16') -> Path:
@@ -36,8 +34,8 @@ def export_rsc_net(network: RscNet, path: str | Path, weights: str = 'float16') 
 def export_single_row(
         network: RscNet, row: int, path: str | Path, weights: str = 'float16') -> Path:
     """Write the engine of one row, input `image`, alpha inside its convolutions."""
-    return write_onnx(
-        SingleRowEngine(network, row), (_IMAGE,), (*_BODY, _FEATURE), path, weights)
+    (image, _), outputs = tensors_of(network)
+    return write_onnx(SingleRowEngine(network, row), (image,), outputs, path, weights)
 
 
 def export_rsc_temporal(network: RscTemporal, path: str | Path, weights: str = 'float16') -> Path:
@@ -52,10 +50,11 @@ def export_body_filter(network: BodyFilter, path: str | Path, weights: str = 'fl
 
 def tensors_of(network: AnyNetwork) -> tuple[Specs, Specs]:
     """Return the engine's inputs and outputs (sheet 1.1)."""
-    if isinstance(network, RscNet):
-        return (_IMAGE, _ROW), (*_BODY, _FEATURE)
-    rows = ROWS if isinstance(network, BodyFilter) else LAYERS
     feature = TensorSpec('feature', (-1, network.features), 'float32')
+    if isinstance(network, RscNet):
+        image = TensorSpec('image', (-1, 3, network.image_size, network.image_size), 'float32')
+        return (image, _ROW), (*_BODY, feature)
+    rows = ROWS if isinstance(network, BodyFilter) else LAYERS
     h_in, h_out = (
         TensorSpec(name, (rows, -1, network.hidden), 'float32') for name in ('h_in', 'h_out'))
     if isinstance(network, BodyFilter):

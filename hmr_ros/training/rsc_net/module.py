@@ -32,7 +32,7 @@ class RscModule(lightning.LightningModule):
         super().__init__()
         self.config, self.network = config, network
         self.rest = RestSkeleton(body)
-        self.contrast = ContrastiveHead()
+        self.contrast = ContrastiveHead(network.features)
         self.queue = ProjectionQueue()
         network.backbone.alphas.requires_grad_(config.kind.own_rows)
         self.contrast.requires_grad_(config.kind.contrasted)

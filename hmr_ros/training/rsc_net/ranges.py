@@ -17,7 +17,11 @@ _JITTER = 0.4
 
 
 def degraded(image: np.ndarray, side: int) -> np.ndarray:
-    """Crop `(S, S, 3)` uint8 as if its native side were `side`: down and up again, bicubic."""
+    """
+    Crop `(S, S, 3)` uint8 as if its native side were `side`: down and up again, bicubic.
+
+    What had more pixels than S lost them when the crop was made.
+    """
     size = len(image)
     return image if side >= size else resize(resize(image, side), size)
 
@@ -26,12 +30,11 @@ def versions(image: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarr
     """
     One version `(rows, S, S, 3)` uint8 for each of the first `rows` rows of alpha.
 
-    Each has a native side drawn from its range, and colours of its own. Crops of fewer than 224
-    pixels are degraded by the same share.
+    Each has a native side drawn from its range, and colours of its own.
     """
     found = []
     for fewest, most in DRAWN[:rows]:
-        side = round(int(rng.integers(fewest, most + 1)) * len(image) / DRAWN[0][1])
+        side = int(rng.integers(fewest, most + 1))
         found.append(_jittered(degraded(_gained(image, rng), side), rng))
     return np.stack(found)
 

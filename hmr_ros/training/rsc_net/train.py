@@ -12,13 +12,16 @@ import numpy as np
 import torch
 
 from hmr_ros.body import load_body
+from hmr_ros.body.model import BodyModel
 from hmr_ros.networks.rsc_net import RscNet
+from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.rsc_net.config import RscConfig
-from hmr_ros.training.rsc_net.data import training_loader
+from hmr_ros.training.rsc_net.data import Resolutions, training_loader
 from hmr_ros.training.rsc_net.module import RscModule
 from hmr_ros.training.rsc_net.rounding import rounded
-from hmr_ros.training.rsc_net.weights import CONTRAST, read_network, save_weights
-from hmr_ros.training.synthetic.cutouts import CutoutStore
+from hmr_ros.training.rsc_net.skeletons import teach_regressor
+from hmr_ros.training.rsc_net.warm_start import start_as_engine
+from hmr_ros.training.rsc_net.weights import CONTRAST, read_network, RscFacts, save_weights
 from hmr_ros.training.turns import steps_done
 
 _CHECKPOINT_EVERY = 500
@@ -36,7 +39,9 @@ def train(
     torch.manual_seed(config.seed)
     first = devices * steps_done(resume) if resume else 0
     loader = training_loader(config, workers, first)
-    module = RscModule(config, _network(config, loader.dataset.store), load_body())
+    body = load_body()
+    network = _network(config, loader.dataset, body).to(memory_format=torch.channels_last)
+    module = RscModule(config, network, body)
     trainer = lightning.Trainer(
         devices=devices, precision=config.precision, max_steps=config.schedule.steps,
         strategy='ddp_find_unused_parameters_true' if devices > 1 else 'auto',
@@ -50,17 +55,29 @@ def train(
     return _save(module, Path(out) / 'weights.safetensors')
 
 
-def _network(config: RscConfig, store: CutoutStore) -> RscNet:
+def _network(config: RscConfig, data: Resolutions, body: BodyModel) -> RscNet:
     """Build the network: trained already, or fresh with the mean body of the data."""
     if config.start_from:
-        return read_network(config.start_from)[0]
-    network = RscNet()
+        return _trained(config.start_from, config.backbone)
+    network, store = RscNet(backbone=config.backbone), data.store
+    if config.start_engine:
+        start_as_engine(network.backbone, config.start_engine, data)
     with torch.no_grad():
         pose = store.rotmats[..., :2].mean(0)
         # Everybody upright, from all sides: the mean of the pelvis is no rotation.
         pose[0] = np.array([[1, 0], [0, -1], [0, 0]])
         network.regressor.init_pose.copy_(torch.from_numpy(pose).flatten())
         network.regressor.init_betas.copy_(torch.from_numpy(store.betas.mean(0)))
+    if config.skeletons:
+        teach_regressor(network, body, config.skeletons, config.skeleton_steps, config.seed)
+    return network
+
+
+def _trained(path: str, backbone: str) -> RscNet:
+    network, facts = read_network(path)
+    if facts.backbone != backbone:
+        raise TrainingError(f'start_from {path} has the backbone {facts.backbone}; the '
+                            f'configuration says {backbone}')
     return network
 
 
@@ -71,4 +88,5 @@ def _save(module: RscModule, path: Path) -> Path:
     if module.config.kind.contrasted:
         state.update({f'{CONTRAST}{name}': value
                       for name, value in module.contrast.state_dict().items()})
-    return save_weights(state, path)
+    facts = RscFacts(features=module.network.features, backbone=module.config.backbone)
+    return save_weights(state, path, facts)

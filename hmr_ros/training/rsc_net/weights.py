@@ -31,6 +31,7 @@ class RscFacts:
     features_of     digest of the engine whose features the GRU was trained on, '' when unknown
     mean, std       normalisation per channel R, G, B of values 0 to 1; of IMAGE only
     body_model      body whose shape space `betas` lives in: open_body or smpl
+    backbone        of IMAGE: resnet50, the published one, or compact
     licence         SPDX name, or what to ask the source of the weights
     """
 
@@ -43,6 +44,7 @@ class RscFacts:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     body_model: str = 'open_body'
     licence: str = 'Apache-2.0'
+    backbone: str = 'resnet50'
 
     @property
     def summary(self) -> str:
@@ -50,7 +52,8 @@ class RscFacts:
         if self.network == FILTER:
             return f'{self.network} of {self.features} features'
         activations = 'with' if self.regressor_relu else 'without'
-        return f'{self.network}, regressor {activations} activations'
+        name = f'{self.network} on {self.backbone}' if self.network == IMAGE else self.network
+        return f'{name}, regressor {activations} activations'
 
 
 def build_network(facts: RscFacts) -> AnyNetwork:
@@ -59,7 +62,7 @@ def build_network(facts: RscFacts) -> AnyNetwork:
         return BodyFilter(facts.features, facts.hidden)
     if facts.network == TEMPORAL:
         return RscTemporal(facts.features, facts.hidden, facts.regressor_relu)
-    return RscNet(facts.regressor_relu)
+    return RscNet(facts.regressor_relu, facts.backbone)
 
 
 def save_weights(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_runs_of_the_ablation(method: str, store: str) -> None:
     assert all(parameter.grad is None for parameter in module.contrast.parameters())
 
 
+def test_the_compact_backbone_trains_and_goes_on(store: str, tmp_path: Path) -> None:
+    config = RscConfig((store,), length=32, backbone='compact', size=64,
+                       start_engine='keypoint_guided', skeletons=60, skeleton_steps=2)
+    path = train(config, tmp_path / 'first', workers=0)
+    network, facts = read_network(path)
+    assert (facts.backbone, facts.features, network.features) == ('compact', 672, 672)
+    again = replace(config, start_engine=None, skeletons=0, start_from=str(path), method='RA')
+    after, _ = read_network(train(again, tmp_path / 'second', workers=0))
+    name = 'backbone.pyramid.layer4.1.conv2.weight'
+    moved = (after.state_dict()[name] - network.state_dict()[name]).abs().max()
+    assert 0 < moved < 0.05
+    with pytest.raises(TrainingError, match='has the backbone compact'):
+        train(replace(again, backbone='resnet50'), tmp_path / 'third', workers=0)
+
+
 def test_a_resumed_run_keeps_the_rows_that_it_had(
         store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = RscConfig((store,), length=640)
@@ -86,6 +102,9 @@ def test_losses_are_float32_whatever_the_network_computes_in(store: str) -> None
 
 @pytest.mark.parametrize('text, named', [
     ('stores: [a]\nmethod: XX', "method .* 'XX'"), ('stores: [a]\nsize: 100', 'size .* 100'),
+    ('stores: [a]\nbackbone: vgg', "backbone .* 'vgg'"),
+    ('stores: [a]\nstart_engine: keypoint_guided', 'start_engine'),
+    ('stores: [a]\nbackbone: compact\nstart_from: b\nskeletons: 5', 'skeletons'),
     ('stores: [a]\nbatch: 3', 'batch'), ('method: RA', 'must name stores')])
 def test_bad_configuration_is_named(text: str, named: str, tmp_path: Path) -> None:
     path = tmp_path / 'stage.yaml'
