@@ -45,7 +45,7 @@ class RscConfig:
     stores        files of rendered people (`hmr render`)
     photos        folder of background photographs, or None
     method        a name of METHODS
-    length        samples of the data, from which the schedule's steps follow
+    length        samples of the data, from which the schedule's steps follow; 0: no step
     progressive   a new resolution every epoch; False: all from the start, in as many steps
     backbone      resnet50, the published one, or compact
     size          crop side in pixels; 0: the backbone's own. Smaller crops train faster

@@ -33,6 +33,8 @@ def train(
     """
     Train and write `weights.safetensors` and curves below `out`.
 
+    A length of 0 leaves the network as it begins, which may have taken a while.
+
     workers  processes that make samples, for each device; devices GPUs, or processes without one
     resume   checkpoint of the same training that was interrupted
     """
@@ -51,7 +53,9 @@ def train(
             RichProgressBar(refresh_rate=20),
             ModelCheckpoint(out, 'last', every_n_train_steps=_CHECKPOINT_EVERY, save_top_k=1,
                             enable_version_counter=False)])
-    trainer.fit(module, loader, ckpt_path=resume)
+    if config.schedule.steps:
+        trainer.fit(module, loader, ckpt_path=resume)
+    Path(out).mkdir(parents=True, exist_ok=True)
     return _save(module, Path(out) / 'weights.safetensors')
 
 

@@ -70,6 +70,18 @@ def test_the_compact_backbone_trains_and_goes_on(store: str, tmp_path: Path) -> 
         train(replace(again, backbone='resnet50'), tmp_path / 'third', workers=0)
 
 
+def test_skeletons_alone_change_the_regressor_alone(store: str, tmp_path: Path) -> None:
+    begun = RscConfig((store,), length=0, backbone='compact', start_engine='keypoint_guided')
+    before, _ = read_network(train(begun, tmp_path / 'before', workers=0))
+    after, _ = read_network(train(
+        replace(begun, skeletons=60, skeleton_steps=3), tmp_path / 'after', workers=0))
+    for (name, old), new in zip(before.state_dict().items(), after.state_dict().values()):
+        taught = name.startswith('regressor.') and '.init_' not in name
+        assert torch.equal(old, new) is not taught, name
+    # The means of the picture are not read yet: their columns are learned with pictures.
+    assert not after.regressor.fc1.weight[:, :384].any()
+
+
 def test_a_resumed_run_keeps_the_rows_that_it_had(
         store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = RscConfig((store,), length=640)
