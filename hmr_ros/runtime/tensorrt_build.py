@@ -147,7 +147,8 @@ def _parse(trt: Any, network: Any, logger: Any, request: BuildRequest) -> None:
     parser = trt.OnnxParser(network, logger)
     if parser.parse(request.network):
         return
-    errors = [parser.get_error(i).desc() for i in range(min(parser.num_errors, _SHOWN_MESSAGES))]
+    problems = (parser.get_error(i) for i in range(min(parser.num_errors, _SHOWN_MESSAGES)))
+    errors = [problem.desc() for problem in problems]
     raise EngineError(
         f'TensorRT {trt.__version__} cannot read {request.path}: '
         f'{" | ".join(errors) or logger.summary()}; run it with backend onnxruntime, or export it '

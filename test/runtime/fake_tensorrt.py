@@ -31,7 +31,7 @@ def make_tensorrt(cuda, version='10.3.0'):  # noqa: C901 a module is one scope
         NONE, INPUT, OUTPUT = range(3)
 
     class NetworkDefinitionCreationFlag(IntEnum):
-        EXPLICIT_BATCH, STRONGLY_TYPED = range(2)
+        STRONGLY_TYPED = 1
 
     class BuilderFlag(IntEnum):
         TF32, VERSION_COMPATIBLE = range(2)
