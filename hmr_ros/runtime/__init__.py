@@ -12,8 +12,8 @@ from hmr_ros.runtime.manifest import (
 
 __all__ = [
     'BACKENDS', 'BuildOptions', 'BuildWatch', 'DEFAULT_NETWORK', 'Engine', 'EngineError',
-    'ManifestEntry', 'PRECISIONS', 'TensorSpec', 'load_engine', 'resolve_engine',
-    'temporal_engines']
+    'ManifestEntry', 'PRECISIONS', 'TensorSpec', 'engines_folder', 'load_engine',
+    'resolve_engine', 'temporal_engines']
 
 BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
 PRECISIONS = ('auto', 'fp32', 'fp16', 'int8')
