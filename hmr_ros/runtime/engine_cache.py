@@ -33,7 +33,7 @@ _NOT_IN_NAMES = re.compile(r'[^A-Za-z0-9_.]+')
 
 @dataclass(frozen=True)
 class Environment:
-    """What a built engine is tied to; `compute_capability` as in '8.7', `tensorrt` as in '10.3.0'."""
+    """What a built engine is tied to; `compute_capability` is like '8.7', `tensorrt` '10.3.0'."""
 
     gpu: str
     compute_capability: str

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The TensorRT backend: finds TensorRT, CUDA and a GPU, and brings cache, builder and runtime together.
+The TensorRT backend: finds TensorRT, CUDA and a GPU, and joins cache, builder and runtime.
 
 This is the one place that imports TensorRT.
 """
@@ -69,7 +69,7 @@ def find_stack() -> TensorRtStack:
     """Return what this environment has. Raises EngineError that says which part is missing."""
     try:
         import tensorrt
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise EngineError(
             f'tensorrt cannot be imported ({error}); on a Jetson it comes with JetPack '
             '(apt install python3-libnvinfer), elsewhere `pip install tensorrt`') from error

@@ -7,7 +7,8 @@ TensorRT is never imported here: the module is given as `trt`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 import threading
@@ -56,14 +57,15 @@ def build_plan(trt: Any, request: BuildRequest) -> BuiltEngine:
     Raises EngineError with TensorRT's own messages when the network cannot be read or built.
     """
     logger = make_logger(trt)
-    builder = trt.Builder(logger)
-    network = builder.create_network(_network_flags(trt))
-    _parse(trt, network, logger, request)
-    inputs, outputs = _tensors(trt, network)
-    check_free_axes(inputs, request.path)
-    config = builder.create_builder_config()
-    _configure(trt, config, request)
-    _add_profile(builder, config, inputs, request)
+    with errors_of(trt, f'prepare the build of {request.path}'):
+        builder = trt.Builder(logger)
+        network = builder.create_network(_network_flags(trt))
+        _parse(trt, network, logger, request)
+        inputs, outputs = _tensors(trt, network)
+        check_free_axes(inputs, request.path)
+        config = builder.create_builder_config()
+        _configure(trt, config, request)
+        _add_profile(builder, config, inputs, request)
     # The monitor must live as long as the configuration that knows it.
     monitor = make_monitor(trt, request.options.watch)
     config.progress_monitor = monitor
@@ -77,6 +79,19 @@ def build_plan(trt: Any, request: BuildRequest) -> BuiltEngine:
     timing = config.get_timing_cache()
     return BuiltEngine(
         bytes(plan), inputs, outputs, bytes(timing.serialize()) if timing else b'')
+
+
+@contextmanager
+def errors_of(trt: Any, what: str) -> Iterator[None]:
+    """Make an EngineError of what TensorRT's binding raises; `what` it cannot do."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except (MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise EngineError(
+            f'TensorRT {trt.__version__} cannot {what}: {error}; check that the driver fits this '
+            'TensorRT, and that GPU memory is free') from error
 
 
 def make_logger(trt: Any) -> Any:

@@ -8,7 +8,7 @@ TensorRT is never imported here: the module is given as `trt`, CUDA as `Cuda`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from pathlib import Path
 import threading
@@ -21,7 +21,7 @@ from hmr_ros.runtime.cuda import Cuda, CudaSession
 from hmr_ros.runtime.engine import EngineError, TensorSpec
 from hmr_ros.runtime.engine_cache import StoredEngine
 from hmr_ros.runtime.manifest import ManifestEntry
-from hmr_ros.runtime.tensorrt_build import make_logger, spec_of
+from hmr_ros.runtime.tensorrt_build import errors_of, make_logger, spec_of
 
 #: people whose graphs are made when the engine loads; larger crowds wait once for theirs.
 WARM_UP_BATCH = 8
@@ -80,7 +80,7 @@ class TensorRtEngine:
 
         Raises EngineError when TensorRT or the GPU refuses, or it is not what the manifest lists.
         """
-        key = stored.record.key
+        self._key = key = stored.record.key
         self.name, self.precision, self.sha256 = key.name, key.precision, key.onnx_sha256
         self.entry, self.reason, self.max_batch = entry, reason, key.max_batch
         self.path = stored.path
@@ -110,8 +110,7 @@ class TensorRtEngine:
         if batch > self.max_batch:
             raise EngineError(
                 f'{batch} people for engine {self.name!r}, which was built for at most '
-                f'{self.max_batch}; build it with `hmr engines build NAME --max-batch {batch}`, '
-                'or set max_people lower')
+                f'{self.max_batch}; {replace(self._key, max_batch=batch).remedy}, or give fewer')
         program = self._programs.get(batch) or self._prepare(batch)
         for name, array in feeds.items():
             np.copyto(program.inputs[name], array)
@@ -148,14 +147,15 @@ class TensorRtEngine:
 
     def _deserialise(self, stored: StoredEngine) -> Any:
         self._logger = make_logger(self._trt)
-        self._runtime = self._trt.Runtime(self._logger)
+        with errors_of(self._trt, 'start'):
+            self._runtime = self._trt.Runtime(self._logger)
         # Such engines bring code of their own; the hash was checked, so it is what was built here.
         self._runtime.engine_host_code_allowed = stored.record.key.compatibility == 'version'
         engine = self._runtime.deserialize_cuda_engine(stored.plan)
         if engine is None:
             raise EngineError(
                 f'TensorRT {self._trt.__version__} refuses {stored.path}: '
-                f'{self._logger.summary()}; remove it and {stored.record.key.remedy}')
+                f'{self._logger.summary()}; remove it and {self._key.remedy}')
         return engine
 
     def _declared(self, path: Path) -> tuple[TensorSpec, ...]:
@@ -191,7 +191,8 @@ class TensorRtEngine:
         for spec in self.inputs:
             self._must(context.set_input_shape(spec.name, spec.shape_for(batch)),
                        f'does not take {spec.shape_for(batch)} for input {spec.name!r}')
-        missing = context.infer_shapes()
+        with errors_of(self._trt, f'tell the shapes of engine {self.name!r}'):
+            missing = context.infer_shapes()
         self._must(not missing, f'cannot tell the shapes of {", ".join(missing)}')
         names = (self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors))
         return context, {
@@ -239,5 +240,5 @@ class TensorRtEngine:
     def _must(self, done: bool, what: str) -> None:
         if not done:
             raise EngineError(
-                f'engine {self.name!r} {what}: {self._logger.summary()}; build it again with '
-                '`hmr engines build`')
+                f'engine {self.name!r} {what}: {self._logger.summary()}; remove {self.path} and '
+                f'{self._key.remedy}')

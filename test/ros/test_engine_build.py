@@ -29,7 +29,7 @@ def test_a_build_is_announced_and_shown_while_it_goes_on(graph, engine):
         return {item.value for message in graph.received['/diagnostics']
                 for status in message.status for item in status.values
                 if item.key == 'engine_build'}
-    graph.until(lambda: shown() == {'building it now', 'Timing: 3 of 7'}, 'the build in diagnostics')
+    graph.until(lambda: shown() == {'building it now', 'Timing: 3 of 7'}, 'the diagnostics')
     for words in (('building it now',), ('engine fake on onnxruntime', 'it is a stand-in')):
         graph.until(lambda words=words: graph.logged(*words), f'a line with {words}')
     assert 'engine_build' not in node.diagnostics.facts

@@ -116,7 +116,8 @@ def make_tensorrt(cuda, version='10.3.0'):  # noqa: C901 a module is one scope
 
     class IBuilderConfig:
         def __init__(self):
-            self._flags, self._pools, self._profiles, self._timing = {BuilderFlag.TF32}, {}, [], None
+            self._flags, self._pools = {BuilderFlag.TF32}, {}
+            self._profiles, self._timing = [], None
             self.progress_monitor = None
             self.hardware_compatibility_level = HardwareCompatibilityLevel.NONE
 
@@ -146,6 +147,8 @@ def make_tensorrt(cuda, version='10.3.0'):  # noqa: C901 a module is one scope
     class Builder:
         def __init__(self, logger):
             assert isinstance(logger, ILogger)
+            if module.refuse_builders:
+                raise TypeError('pybind11::init(): factory function returned nullptr')
             self._logger = logger
 
         def create_network(self, flags=0):
@@ -315,7 +318,7 @@ def make_tensorrt(cuda, version='10.3.0'):  # noqa: C901 a module is one scope
 
         __version__ = version
         builds = deserialised = 0
-        refuse_builds = refuse_captures = refuse_contexts = False
+        refuse_builders = refuse_builds = refuse_captures = refuse_contexts = False
         last_config = None
 
         def __init__(self, members):

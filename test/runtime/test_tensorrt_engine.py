@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The TensorRT backend, on stand-ins for TensorRT and CUDA that are strict about the order of calls."""
+"""The TensorRT backend, on stand-ins for TensorRT and CUDA that are strict about calls."""
 
 import sys
 import threading
@@ -95,7 +95,7 @@ def test_memory_that_is_not_there_is_named_with_its_remedy(engines, gpu):
 
 @pytest.mark.parametrize('feeds, hint', [
     ({}, 'takes the inputs image'),
-    ({'image': images(13)}, '13 people.*at most 12.*--max-batch 13'),
+    ({'image': images(13)}, '13 people.*at most 12.*build mock --precision fp32 --max-batch 13'),
     ({'image': images(1).astype(np.float64)}, 'float64'),
     ({'image': images(1) * np.nan}, 'NaN')])
 def test_wrong_feeds_are_named_and_the_engine_lives_on(engines, gpu, feeds, hint):
@@ -185,6 +185,9 @@ def test_a_build_that_fails_says_what_tensorrt_said(engines, gpu, tmp_path):
     with pytest.raises(EngineError, match='fake builder has no memory.*--precision fp32'):
         build()
     assert not list(gpu.built.glob('*.engine')) and not list(gpu.built.glob('*.json'))
+    gpu.tensorrt.refuse_builders = True
+    with pytest.raises(EngineError, match='TensorRT 10.3.0 cannot prepare.*nullptr.*driver'):
+        build()
     (tmp_path / 'other.onnx').write_bytes(b'not a network')
     with pytest.raises(EngineError, match='not an ONNX model'):
         build(str(tmp_path / 'other.onnx'))
