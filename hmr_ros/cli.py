@@ -9,6 +9,8 @@ import os
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
+from collections.abc import Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
 import sys  # noqa: E402
 from typing import Annotated, Any, Optional  # noqa: E402
@@ -23,8 +25,11 @@ app = typer.Typer(
     help='3D human bodies from a camera: demo, engines, body model, training.')
 benchmark = typer.Typer(no_args_is_help=True, help='Measure this machine.')
 body = typer.Typer(no_args_is_help=True, help='The body model.')
+engines = typer.Typer(
+    invoke_without_command=True, help='List, build and verify engines; list when left alone.')
 app.add_typer(benchmark, name='benchmark')
 app.add_typer(body, name='body')
+app.add_typer(engines, name='engines')
 console = Console()
 
 JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the report here.')]
@@ -186,22 +191,102 @@ def _allowed(option: str, value: Any, allowed: tuple[Any, ...]) -> None:
         raise CommandError(f'{option} is {value!r}; allowed: {", ".join(map(str, allowed))}')
 
 
-@app.command()
-def engines(json_file: JsonFile = None) -> None:
-    """List the shipped engines, and check their files."""
+@engines.callback()
+def engines_alone(context: typer.Context, json_file: JsonFile = None) -> None:
+    """List, build and verify engines; list when left alone."""
+    if context.invoked_subcommand is None:
+        list_engines(json_file)
+
+
+@engines.command('list')
+def list_engines(json_file: JsonFile = None) -> None:
+    """List the shipped engines and those built for a GPU, and check their files."""
+    from hmr_ros.runtime.inventory import built_engines, shipped_engines
+    shipped, built = shipped_engines(), built_engines(None)
+    _show_engines(shipped, built)
+    _report({'engines': shipped, 'built': built}, json_file)
+
+
+@engines.command()
+def verify(json_file: JsonFile = None) -> None:
+    """Check every engine file, and built ones against this GPU and TensorRT; 1 if one is bad."""
+    from hmr_ros.runtime import EngineError
+    from hmr_ros.runtime.inventory import built_engines, OK, shipped_engines
+    from hmr_ros.runtime.tensorrt_backend import find_stack
+    try:
+        environment = find_stack().environment
+    except EngineError as error:
+        environment = None
+        console.print(f'built engines are not compared with this machine: {escape(str(error))}')
+    shipped, built = shipped_engines(), built_engines(environment)
+    _show_engines(shipped, built)
+    _report({'engines': shipped, 'built': built}, json_file)
+    bad = [f'{name}: {row["state"]}' for name, row in shipped.items() if row['state'] != OK]
+    bad += [row['state'] for row in built if row['state'] != OK]
+    if bad:
+        raise CommandError(f'{len(bad)} would be refused here: ' + '; '.join(bad))
+
+
+def _show_engines(shipped: dict[str, dict[str, Any]], built: list[dict[str, Any]]) -> None:
+    from hmr_ros.runtime import engines_folder
+    _table(
+        f'Engines in {engines_folder()}',
+        ['name', 'network', 'crop', 'weights', 'licence', 'file'],
+        [[name, *(row[key] for key in ('network', 'image_size', 'weights', 'licence', 'state'))]
+         for name, row in shipped.items()])
+    if built:
+        _table('Built for a GPU', ['file', 'precision', 'people', 'TensorRT', 'MB', 'state'], [
+            [Path(row['file']).name, row.get('precision', '?'), row.get('max_batch', '?'),
+             row.get('environment', {}).get('tensorrt', '?'), row['bytes'] / 1e6,
+             'ok' if row['state'] == 'ok' else 'refused'] for row in built])
+
+
+@engines.command('build')
+def build_engine(
+        name: Annotated[str, typer.Argument(help='Name in the manifest, or ONNX file.')],
+        precision: Annotated[str, typer.Option(
+            help='fp32, fp16, int8 (quantized files), or auto: fp16, int8 if quantized.')] =
+        'auto',
+        max_batch: Annotated[int, typer.Option(help='Most people of one call.', min=1)] = 32,
+        compatibility: Annotated[str, typer.Option(
+            help='exact, version (newer TensorRT too) or hardware (all GPUs from Ampere on).')] =
+        'exact',
+        workspace_mb: Annotated[int, typer.Option(
+            help='Most megabytes for intermediate results.', min=1)] = 1024,
+        json_file: JsonFile = None) -> None:
+    """Build an engine for this GPU and TensorRT, and keep it; nodes then start at once."""
     from dataclasses import asdict
 
-    from hmr_ros.runtime.manifest import engines_folder, file_sha256, read_manifest
-    folder = engines_folder()
-    rows, listed = [], {}
-    for name, entry in read_manifest(folder).items():
-        path = folder / entry.file
-        state = 'missing' if not path.is_file() else (
-            'ok' if file_sha256(path) == entry.sha256 else 'changed: will be refused')
-        rows.append([name, entry.network, entry.image_size, entry.weights, entry.licence, state])
-        listed[name] = {**asdict(entry), 'state': state}
-    _table(f'Engines in {folder}', ['name', 'network', 'crop', 'weights', 'licence', 'file'], rows)
-    _report({'engines': listed}, json_file)
+    from hmr_ros.runtime import BuildOptions, PRECISIONS, resolve_engine
+    from hmr_ros.runtime import tensorrt_backend as backend
+    _allowed('--precision', precision, PRECISIONS)
+    stack = backend.find_stack()
+    network = backend.Network.read(*resolve_engine(name))
+    console.print(f'{network.path} for {stack.device.name}, TensorRT {stack.trt.__version__}')
+    with _build_watch() as watch:
+        stored = backend.build_engine(stack, network, precision, BuildOptions(
+            max_batch, True, compatibility, workspace_mb, watch))
+    record = stored.record
+    console.print(f'{stored.path}  {record.engine_bytes / 1e6:.1f} MB, {record.key.precision}, '
+                  f'at most {record.key.max_batch} people, built in {record.build_s:.0f} s')
+    _report({'file': str(stored.path), **asdict(record)}, json_file)
+
+
+@contextmanager
+def _build_watch() -> Iterator[Any]:
+    """Show the phases of a build, which TensorRT names and nests as it likes."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from hmr_ros.runtime import BuildWatch
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def tell(phase: str, done: int, steps: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(escape(phase))
+            progress.update(
+                tasks[phase], completed=done, total=steps, visible=done < steps)
+        yield BuildWatch(lambda line: console.print(escape(line)), tell)
 
 
 @benchmark.command()

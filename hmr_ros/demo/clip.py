@@ -4,25 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import os
 from pathlib import Path
 import shutil
 import subprocess
 import tempfile
 
 from hmr_ros.demo.errors import DemoError
+from hmr_ros.user_cache import cache_folder
 
 PACKAGE = 'opencv-doc'
 CLIP = Path('usr/share/doc/opencv-doc/examples/data/vtest.avi')
 _TIMEOUT_S = 300
 
 Tell = Callable[[str], None]
-
-
-def cache_folder() -> Path:
-    """Return where downloads are kept: `$XDG_CACHE_HOME/hmr_ros` or `~/.cache/hmr_ros`."""
-    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(base) / 'hmr_ros'
 
 
 def default_clip(tell: Tell) -> Path:

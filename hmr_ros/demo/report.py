@@ -13,7 +13,7 @@ from typing import Any
 
 from hmr_ros._version import __version__
 
-_DISTRIBUTIONS = ('numpy', 'opencv-python-headless', 'onnxruntime', 'ros-rclpy', 'mcap')
+_DISTRIBUTIONS = ('numpy', 'opencv-python-headless', 'onnxruntime', 'tensorrt', 'ros-rclpy', 'mcap')
 
 
 def machine() -> dict[str, Any]:

@@ -17,6 +17,7 @@ class EagerEngine:
     """keypoint_guided as torch runs it layer by layer."""
 
     name, backend, precision, sha256 = 'keypoint_guided', 'torch eager', 'fp32', ''
+    reason = 'asked for'
 
     def __init__(self, threads: int, network: AnyNetwork) -> None:
         self.inputs, self.outputs = specs(input_shapes(network)), specs(output_shapes(network))

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from hmr_ros.body.model import BodyModel
-from hmr_ros.demo.clip import cache_folder
 from hmr_ros.evaluation.prediction import Crops
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import CropTransform, MARGIN
@@ -22,6 +21,7 @@ from hmr_ros.training.synthetic.cameras import sample_views
 from hmr_ros.training.synthetic.cutouts import draw_betas, pose_crowd
 from hmr_ros.training.synthetic.labels import project
 from hmr_ros.training.synthetic.motions import sample_poses
+from hmr_ros.user_cache import cache_folder
 
 #: training uses other seeds.
 SEED = 9001

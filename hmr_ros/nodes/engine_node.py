@@ -4,33 +4,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import time
 from typing import Any
 
+from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import ManagedNode
-from hmr_ros.runtime import Engine, load_engine
+from hmr_ros.runtime import BuildOptions, BuildWatch, Engine, load_engine
+
+#: cores that one call may use; the other nodes need the rest.
+THREADS = 1
+_PROGRESS_EVERY_S = 1.0
+
+OpenEngine = Callable[[str, str, str, int, BuildOptions], Engine]
 
 
 class EngineNode(ManagedNode):
     """
-    A node with the parameters `backend` and `precision` that keeps what engines it opened.
+    A node with the parameters of BACKEND that keeps what engines it opened.
 
-    `open_engine(name_or_path, backend, precision)` is replaced in tests. `load` begins with
-    `unload`, for what a configure that failed has left.
+    `open_engine` has the arguments of `load_engine` and is replaced in tests. `load` begins with
+    `unload`, for what a configure that failed has left. An engine is built in configure only.
     """
 
     def __init__(
-            self, open_engine: Callable[[str, str, str], Engine] = load_engine,
-            **node_arguments: Any) -> None:
+            self, open_engine: OpenEngine = load_engine, **node_arguments: Any) -> None:
         """Declare parameters. Raises NodeError when one of them is not allowed."""
         super().__init__(**node_arguments)
         self._open_engine = open_engine
         self._engines: list[Engine] = []
+        self._destroyed = False
+        self._told_progress_s = 0.0
 
-    def open_engine(self, name: str) -> Engine:
-        """Open an engine; it is closed by `unload`."""
-        engine = self._open_engine(
-            name, self.parameters['backend'], self.parameters['precision'])
+    def open_engine(self, name: str, max_batch: int) -> Engine:
+        """
+        Open an engine for at most `max_batch` people; it is closed by `unload`.
+
+        Where it must be built first, a warning says so, and diagnostics show how far it is.
+        """
+        options = BuildOptions(
+            max_batch, self.parameters['allow_engine_build'],
+            watch=BuildWatch(self._announce_build, self._note_progress))
+        try:
+            engine = self._open_engine(
+                name, self.parameters['backend'], self.parameters['precision'], THREADS, options)
+        finally:
+            self.diagnostics.facts.pop('engine_build', None)
         self._engines.append(engine)
+        self.diagnostics.facts[f'backend of {engine.name}'] = f'{engine.backend}: {engine.reason}'
+        self.get_logger().info(
+            f'engine {engine.name} on {engine.backend} ({engine.precision}): {engine.reason}')
         return engine
 
     def unload(self) -> None:
@@ -38,3 +60,25 @@ class EngineNode(ManagedNode):
         for engine in self._engines:
             engine.close()
         self._engines = []
+
+    def destroy_node(self) -> None:
+        """Stop a build that may be going on, then everything else."""
+        self._destroyed = True
+        super().destroy_node()
+
+    def _announce_build(self, line: str) -> None:
+        self.get_logger().warning(line)
+        self._show_build(line)
+
+    def _note_progress(self, phase: str, done: int, steps: int) -> None:
+        if self._destroyed:
+            raise NodeError('the node ends, so its engine is not built any further')
+        now = time.monotonic()
+        if now - self._told_progress_s > _PROGRESS_EVERY_S:
+            self._told_progress_s = now
+            self._show_build(f'{phase}: {done} of {steps}')
+
+    def _show_build(self, text: str) -> None:
+        # Configure keeps the timer from publishing.
+        self.diagnostics.facts['engine_build'] = text
+        self.publish_diagnostics()

@@ -52,9 +52,7 @@ class MeshRecoveryNode(EngineNode):
         self.diagnostics.facts.update(
             body_model=self._body.name,
             **{fact: self._of_engines(name) for fact, name in facts.items()})
-        self.get_logger().info(
-            f'engine {self._of_engines("name")} on {self._of_engines("backend")} '
-            f'({self._of_engines("precision")}), body model {self._body.name}')
+        self.get_logger().info(f'body model {self._body.name}')
 
     def create_outputs(self) -> None:
         """Advertise the people."""
@@ -110,12 +108,12 @@ class MeshRecoveryNode(EngineNode):
     def _load_engines(self) -> None:
         names = [self.parameters[f'engine.{which}'] or self.parameters['engine']
                  for which in ('near', 'far')]
-        recoveries = []
+        recoveries, max_people = [], self.parameters['max_people']
         for name in dict.fromkeys(names):
             recoveries.append(recovery_for(
-                self.open_engine(name), self._body, self.parameters['max_people']))
+                self.open_engine(name, max_people), self._body, max_people))
         self._recovery = recoveries[0] if len(recoveries) == 1 else NearFarRecovery(
-            *recoveries, self.parameters['engine.far_below_px'], self.parameters['max_people'])
+            *recoveries, self.parameters['engine.far_below_px'], max_people)
 
     def _of_engines(self, fact: str) -> str:
         """Say something of each engine, the near one first; of a single one as it is."""

@@ -101,7 +101,10 @@ BODY = (
 )
 BACKEND = (
     P('backend', 'auto', 'what runs the engine', choices=('auto', 'onnxruntime', 'tensorrt')),
-    P('precision', 'auto', 'numbers the engine computes with', choices=('auto', 'fp32', 'fp16')),
+    P('precision', 'auto', 'numbers the engine computes with; onnxruntime: fp32; int8 for files '
+      'with explicit quantization', choices=('auto', 'fp32', 'fp16', 'int8')),
+    P('allow_engine_build', True, 'build an engine for TensorRT at configure, for minutes, when '
+      'none was built for this GPU (hmr engines build)'),
 )
 
 

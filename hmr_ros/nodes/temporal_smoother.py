@@ -202,7 +202,7 @@ class TemporalSmootherNode(EngineNode):
             return None
 
     def _load_engine(self, name: str) -> None:
-        engine = self.open_engine(name)
+        engine = self.open_engine(name, self.parameters['max_tracks'])
         entry = getattr(engine, 'entry', None)
         if entry is None or not entry.features_of:
             raise NodeError(

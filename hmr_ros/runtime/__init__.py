@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hmr_ros.runtime.build_options import BuildOptions, BuildWatch
 from hmr_ros.runtime.engine import Engine, EngineError, TensorSpec
 from hmr_ros.runtime.manifest import (
     MANIFEST_NAME, ManifestEntry, engines_folder, read_manifest)
 
 __all__ = [
-    'BACKENDS', 'DEFAULT_NETWORK', 'Engine', 'EngineError', 'ManifestEntry', 'PRECISIONS',
-    'TensorSpec', 'load_engine', 'resolve_engine', 'temporal_engines']
+    'BACKENDS', 'BuildOptions', 'BuildWatch', 'DEFAULT_NETWORK', 'Engine', 'EngineError',
+    'ManifestEntry', 'PRECISIONS', 'TensorSpec', 'engines_folder', 'load_engine',
+    'resolve_engine', 'temporal_engines']
 
 BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
-PRECISIONS = ('auto', 'fp32', 'fp16')
+PRECISIONS = ('auto', 'fp32', 'fp16', 'int8')
 DEFAULT_NETWORK = 'keypoint_guided'
 
 
@@ -55,30 +57,55 @@ def temporal_engines() -> list[str]:
 
 def load_engine(
         name_or_path: str = DEFAULT_NETWORK, backend: str = 'auto', precision: str = 'auto',
-        threads: int = 1) -> Engine:
+        threads: int = 1, build: BuildOptions = BuildOptions()) -> Engine:
     """
     Load a network, ready to run; its `entry` is the manifest entry or None.
 
     name_or_path  see `resolve_engine`
-    backend       'auto' or 'onnxruntime' ('tensorrt' is reserved)
-    precision     'auto' or 'fp32', the one that onnxruntime computes in ('fp16' is reserved)
-    threads       cores one call may use; 0 lets the backend choose
+    backend       'onnxruntime', 'tensorrt', or 'auto': tensorrt where there is one with a GPU and
+                  an engine that was built for it, else onnxruntime; `reason` of the result says why
+    precision     'fp32', 'fp16', 'int8' (files with explicit quantization), or 'auto': what the
+                  backend is best at; onnxruntime computes in fp32
+    threads       cores one call may use on the CPU; 0 lets the backend choose
+    build         for engines that are built for a GPU: how, and whether now
 
     Raises EngineError when the engine is unknown, damaged or changed, or cannot run this way.
     """
-    if backend not in BACKENDS:
-        raise EngineError(f'backend is {backend!r}; expected one of {", ".join(BACKENDS)}')
-    if backend == 'tensorrt':
-        raise EngineError(
-            'the tensorrt backend is not in this version; use backend "onnxruntime" (or "auto")')
-    if precision not in PRECISIONS:
-        raise EngineError(f'precision is {precision!r}; expected one of {", ".join(PRECISIONS)}')
-    if precision == 'fp16':
-        raise EngineError(
-            'the onnxruntime backend computes in fp32 only (a file may still store its weights as '
-            'float16); use precision "fp32" (or "auto")')
+    for option, value, allowed in (
+            ('backend', backend, BACKENDS), ('precision', precision, PRECISIONS)):
+        if value not in allowed:
+            raise EngineError(f'{option} is {value!r}; expected one of {", ".join(allowed)}')
     if threads < 0:
         raise EngineError(f'threads is {threads}; expected 0 (backend chooses) or more')
-    from hmr_ros.runtime.onnx_engine import OnnxEngine
     path, entry = resolve_engine(name_or_path)
-    return OnnxEngine(path, entry, threads)
+    if backend == 'onnxruntime':
+        return _open_onnx(path, entry, precision, threads, 'backend onnxruntime was asked for')
+    try:
+        return _open_tensorrt(path, entry, precision, build, backend)
+    except EngineError as error:
+        if backend == 'tensorrt':
+            raise
+        return _open_onnx(path, entry, precision, threads, f'not tensorrt: {error}')
+
+
+def _open_tensorrt(
+        path: Path, entry: ManifestEntry | None, precision: str, build: BuildOptions,
+        backend: str) -> Engine:
+    from hmr_ros.runtime import tensorrt_backend
+    stack = tensorrt_backend.find_stack()
+    reason = ('backend tensorrt was asked for' if backend == 'tensorrt' else
+              f'TensorRT {stack.trt.__version__} and the GPU {stack.device.name} are here')
+    network = tensorrt_backend.Network.read(path, entry)
+    return tensorrt_backend.open_engine(stack, network, precision, build, reason)
+
+
+def _open_onnx(
+        path: Path, entry: ManifestEntry | None, precision: str, threads: int,
+        reason: str) -> Engine:
+    if precision not in ('auto', 'fp32'):
+        raise EngineError(
+            'the onnxruntime backend computes in fp32 only (a file may still store its weights as '
+            f'float16), but precision is {precision}; use precision "fp32" (or "auto"). Backend: '
+            f'{reason}')
+    from hmr_ros.runtime.onnx_engine import OnnxEngine
+    return OnnxEngine(path, entry, threads, reason)

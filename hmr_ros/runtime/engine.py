@@ -32,12 +32,18 @@ class TensorSpec:
 
 @runtime_checkable
 class Engine(Protocol):
-    """A loaded network. It owns its buffers; `run` may be called from one thread only."""
+    """
+    A loaded network. It owns its buffers; `run` may be called from one thread only.
+
+    `sha256` is that of the ONNX file, whatever was built from it; `reason` says why this backend
+    was chosen.
+    """
 
     name: str
     backend: str
     precision: str
     sha256: str
+    reason: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 

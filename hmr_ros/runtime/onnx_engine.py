@@ -3,38 +3,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-import hashlib
 from pathlib import Path
 from typing import Any, Mapping
 
 import numpy as np
 
+from hmr_ros.runtime.checks import (
+    check_feeds, check_free_axes, check_tensors, measured, read_network)
 from hmr_ros.runtime.engine import EngineError, TensorSpec
-from hmr_ros.runtime.manifest import ManifestEntry, specs
+from hmr_ros.runtime.manifest import ManifestEntry
 
 _DTYPES = {
     'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(double)': 'float64',
     'tensor(int64)': 'int64', 'tensor(int32)': 'int32', 'tensor(uint8)': 'uint8'}
 # Fastest first; the CPU one is always there.
 _PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')
-
-
-def _read(path: Path, entry: ManifestEntry | None) -> tuple[bytes, str]:
-    """Read the file once, so that what was checked is what is loaded."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EngineError(
-            f'engine file {path} cannot be read ({error.strerror}); check the path, or install '
-            'the package again') from error
-    digest = hashlib.sha256(content).hexdigest()
-    if entry is not None and digest != entry.sha256:
-        raise EngineError(
-            f'engine file {path} has SHA-256 {digest}, but the manifest says {entry.sha256} for '
-            f'{entry.name!r}; the file was damaged or changed. Restore it, or export it again '
-            'with `hmr export`')
-    return content, digest
 
 
 def _session(content: bytes, path: Path, threads: int) -> Any:
@@ -69,37 +52,6 @@ def _specs(arguments: Any) -> tuple[TensorSpec, ...]:
         for argument in arguments)
 
 
-def _check_inputs(inputs: tuple[TensorSpec, ...], path: Path) -> None:
-    for spec in inputs:
-        if spec.shape.count(-1) > 1:
-            raise EngineError(
-                f'input {spec.name!r} of {path} has shape {list(spec.shape)}; only one axis, the '
-                'batch, may be free. Export it again with `hmr export`')
-
-
-def _measured(spec: TensorSpec, shape: tuple[int, ...]) -> TensorSpec:
-    """
-    Put the sizes of a first result, `shape`, where the exporter left them open.
-
-    The first open axis of an output is its batch.
-    """
-    batch = spec.shape.index(-1) if -1 in spec.shape else None
-    return replace(spec, shape=tuple(
-        -1 if axis == batch else size for axis, size in enumerate(shape)))
-
-
-def _compare(kind: str, found: tuple[TensorSpec, ...], listed: tuple[TensorSpec, ...],
-             path: Path) -> None:
-    if {spec.name: spec for spec in found} != {spec.name: spec for spec in listed}:
-        raise EngineError(
-            f'{path} has the {kind} {_describe(found)}, but the manifest lists '
-            f'{_describe(listed)}; correct the manifest or export the file again')
-
-
-def _describe(tensors: tuple[TensorSpec, ...]) -> str:
-    return ', '.join(f'{spec.name} {spec.dtype}{list(spec.shape)}' for spec in tensors)
-
-
 #: people of the warm-up run: takes the memory of a crowd before the first image, not in between.
 WARM_UP_BATCH = 8
 
@@ -110,37 +62,38 @@ class OnnxEngine:
     backend = 'onnxruntime'
     precision = 'fp32'
 
-    def __init__(self, path: Path, entry: ManifestEntry | None = None, threads: int = 1) -> None:
+    def __init__(
+            self, path: Path, entry: ManifestEntry | None = None, threads: int = 1,
+            reason: str = '') -> None:
         """
         Load `path`, check it against its manifest entry and run it once.
 
         threads  cores one call may use; 0 lets onnxruntime choose
+        reason   why this backend was chosen
 
         Raises EngineError when the file is missing, changed, damaged, or not what is listed.
         """
-        content, self.sha256 = _read(path, entry)
-        self.entry = entry
+        content, self.sha256 = read_network(path, entry)
+        self.entry, self.reason = entry, reason
         self.name = entry.name if entry else path.stem
-        self._path = path
         self._session = _session(content, path, threads)
         self.inputs = _specs(self._session.get_inputs())
         self.outputs = _specs(self._session.get_outputs())
-        _check_inputs(self.inputs, path)
+        check_free_axes(self.inputs, path)
         results = self.run({
             spec.name: np.zeros(spec.shape_for(WARM_UP_BATCH), spec.dtype)
             for spec in self.inputs})
         # Exporters do not always know the sizes of outputs; the first result does.
         self.outputs = tuple(
-            _measured(spec, results[spec.name].shape) for spec in self.outputs)
+            measured(spec, results[spec.name].shape) for spec in self.outputs)
         if entry is not None:
-            _compare('inputs', self.inputs, specs(entry.inputs, entry.dtypes), path)
-            _compare('outputs', self.outputs, specs(entry.outputs, entry.dtypes), path)
+            check_tensors(self.inputs, self.outputs, entry, path)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch; see `hmr_ros.runtime.engine.Engine.run`."""
         if self._session is None:
             raise EngineError(f'engine {self.name!r} was closed; load it again')
-        self._check(feeds)
+        check_feeds(self.name, self.inputs, feeds)
         names = [spec.name for spec in self.outputs]
         try:
             arrays = self._session.run(names, dict(feeds))
@@ -153,34 +106,3 @@ class OnnxEngine:
     def close(self) -> None:
         """Free the network."""
         self._session = None
-
-    def _check(self, feeds: Mapping[str, np.ndarray]) -> None:
-        wanted = {spec.name: spec for spec in self.inputs}
-        if set(feeds) != set(wanted):
-            raise EngineError(
-                f'engine {self.name!r} takes the inputs {", ".join(sorted(wanted))}; got '
-                f'{", ".join(sorted(feeds)) or "none"}')
-        batches = set()
-        for name, array in feeds.items():
-            _check_array(self.name, wanted[name], array)
-            if -1 in wanted[name].shape:
-                batches.add(array.shape[wanted[name].shape.index(-1)])
-        if len(batches) > 1:
-            raise EngineError(
-                f'inputs of engine {self.name!r} have different batch sizes: {sorted(batches)}')
-
-
-def _check_array(engine: str, spec: TensorSpec, array: np.ndarray) -> None:
-    expected = f'{spec.dtype} {list(spec.shape)} (-1: any batch of at least 1)'
-    fits = array.ndim == len(spec.shape) and all(
-        have == want or (want == -1 and have > 0) for have, want in zip(array.shape, spec.shape))
-    if not fits or array.dtype != spec.dtype:
-        raise EngineError(
-            f'input {spec.name!r} of engine {engine!r} is {array.dtype} {list(array.shape)}; '
-            f'expected {expected}')
-    # One sum is cheaper than a mask of all numbers, and no finite crop overflows it.
-    if array.dtype.kind == 'f' and not np.isfinite(np.sum(array)) and not np.all(
-            np.isfinite(array)):
-        raise EngineError(
-            f'input {spec.name!r} of engine {engine!r} holds NaN or infinity; check the image and '
-            'the normalisation that made it')

@@ -29,7 +29,8 @@ def hmr(*arguments, **environment):
 
 
 def test_every_command_shows_its_help():
-    listed = [(), ('demo',), ('info',), ('engines',), ('train',), ('export',), ('evaluate',),
+    listed = [(), ('demo',), ('info',), ('engines',), ('engines', 'list'), ('engines', 'build'),
+              ('engines', 'verify'), ('train',), ('export',), ('evaluate',),
               ('import-checkpoint',),
               ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),
               ('benchmark', 'pipeline'), ('benchmark', 'smoother'),

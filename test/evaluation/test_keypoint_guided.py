@@ -41,6 +41,7 @@ class FakeEngine:
     """Answers with the labels it was told, in order, or with zeros once it has none."""
 
     name, backend, precision, sha256 = 'fake', 'none', 'fp32', '0' * 64
+    reason = 'it is a stand-in'
 
     def __init__(self, labels=()):
         self.answers = [self._answer(sample) for sample in labels]

@@ -50,6 +50,7 @@ class FakeEngine:
     """Gives the same standing person for each crop; raises `error` when it is set."""
 
     name, backend, precision, sha256 = 'fake', 'onnxruntime', 'fp32', 'f' * 64
+    reason = 'it is a stand-in'
     entry = None
 
     def __init__(self):

@@ -211,6 +211,7 @@ def test_method_learned_needs_an_engine_and_auto_says_why_it_has_none(
 def test_an_engine_of_another_body_is_refused_and_the_others_are_used(
         graph, engine_path, names, level):
     class Refused:
+        backend, precision, reason = 'none', 'fp32', 'it is a stand-in'
         name, closed, entry = 'other', False, type('Entry', (), {
             'features_of': MESH_ENGINE, 'body_model': 'smpl', 'body_model_sha256': 'b' * 64})
 

@@ -4,13 +4,17 @@
 from dataclasses import replace
 from pathlib import Path
 import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from hmr_ros.runtime.manifest import ManifestEntry, add_entry, file_sha256
 
 sys.path.insert(0, str(Path(__file__).parent))
+from fake_cuda import FakeCuda  # noqa: E402
+from fake_tensorrt import make_tensorrt  # noqa: E402
 from mock_networks import IMAGE, OUTPUTS, write_mock  # noqa: E402
+
 
 @pytest.fixture
 def engines(tmp_path, monkeypatch):
@@ -24,3 +28,27 @@ def engines(tmp_path, monkeypatch):
     add_entry(tmp_path, replace(entry, name='mock_2', network='mgil'))
     monkeypatch.setenv('HMR_ENGINES_DIR', str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def install(monkeypatch, tmp_path):
+    """Return a function that makes `import tensorrt` and cuda-python find stand-ins."""
+    pytest.importorskip('onnxruntime', reason='the stand-in computes with onnxruntime')
+    monkeypatch.setenv('HMR_ENGINE_CACHE_DIR', str(tmp_path / 'built'))
+
+    def install(version='10.3.0', **cuda_arguments):
+        cuda = FakeCuda(**cuda_arguments)
+        tensorrt = make_tensorrt(cuda, version)
+        bindings = ModuleType('cuda.bindings')
+        bindings.runtime = cuda
+        for name, module in (('tensorrt', tensorrt), ('cuda', ModuleType('cuda')),
+                             ('cuda.bindings', bindings), ('cuda.bindings.runtime', cuda)):
+            monkeypatch.setitem(sys.modules, name, module)
+        return SimpleNamespace(tensorrt=tensorrt, cuda=cuda, built=tmp_path / 'built')
+    return install
+
+
+@pytest.fixture
+def gpu(install):
+    """Return a stand-in for TensorRT 10.3 on an Orin, installed."""
+    return install()

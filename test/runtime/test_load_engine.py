@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Engines load by name, network or path, compute what they should, and refuse what they must."""
 
+import sys
+
 from mock_networks import write_mock, write_temporal_mock
 import numpy as np
 import pytest
@@ -91,12 +93,13 @@ def test_only_the_batch_may_be_free(tmp_path):
 
 
 @pytest.mark.parametrize('options, hint', [
-    ({'backend': 'tensorrt'}, 'not in this version.*onnxruntime'),
+    ({'backend': 'tensorrt'}, 'tensorrt cannot be imported.*JetPack'),
     ({'backend': 'tpu'}, 'expected one of auto'),
     ({'precision': 'fp16'}, 'fp32 only'),
     ({'precision': 'int4'}, 'expected one of auto, fp32'),
     ({'threads': -1}, 'threads')])
-def test_options_that_cannot_be_had(engines, options, hint):
+def test_options_that_cannot_be_had(engines, options, hint, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tensorrt', None)
     with pytest.raises(EngineError, match=hint):
         load_engine('mock', **options)
 
