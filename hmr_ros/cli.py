@@ -322,22 +322,72 @@ def pipeline(
         source: Annotated[Optional[str], typer.Argument(help='As for demo.')] = None,
         duration: Annotated[float, typer.Option(
             help='Seconds to run; a shorter clip starts again.', min=0.5)] = 30.0,
+        people: Annotated[Optional[list[int]], typer.Option(
+            help='Most people of a frame; repeat for more runs. Everybody when left out.',
+            min=1)] = None,
+        rate: Annotated[float, typer.Option(
+            help='Frames per second; 0: as recorded.', min=0.0)] = 0.0,
         json_file: JsonFile = None) -> None:
     """Run the pipeline without recording and report speed, drops, cores and memory."""
-    session = _require('hmr_ros.nodes.session')
+    source = _clip(source)
+    rows = []
+    for most in people or [None]:
+        result = _pipeline_run(source, duration, most, rate)
+        _show_session(result)
+        rows.append(_pipeline_row(result))
+    _report({'rows': rows}, json_file)
+
+
+def _clip(source: str | None) -> str:
     from hmr_ros.demo.clip import default_clip
+    return source or str(default_clip(console.print))
+
+
+def _pipeline_run(source: str, duration: float, people: int | None, rate: float) -> dict[str, Any]:
+    session = _require('hmr_ros.nodes.session')
     from hmr_ros.demo.report import session_report
-    source = source or str(default_clip(console.print))
-    result = session_report(
-        _run_with_progress(session, session.SessionOptions(
-            source, duration, parameters={'video_source': {'loop': True}})), source)
-    row = {
-        'source': Path(source).name, 'people': result['people_mean'], 'fps': result['fps'],
-        'latency_ms': result['latency_ms']['end_to_end'], 'dropped': result['frames_dropped'],
-        'cpu': result['cpu'], 'memory_mb': result['memory_mb'],
-        'memory_growth_mb': result['memory_growth_mb']}
-    _show_session(result)
-    _report({'rows': [row]}, json_file)
+    parameters = {'video_source': {'loop': True, 'rate_hz': rate},
+                  'mesh_recovery': {'max_people': people} if people else {}}
+    return session_report(_run_with_progress(
+        session, session.SessionOptions(source, duration, parameters=parameters)), source)
+
+
+def _pipeline_row(result: dict[str, Any]) -> dict[str, Any]:
+    return {
+        'source': Path(result['source']).name, 'people': result['people_mean'],
+        'fps': result['fps'], 'latency_ms': result['latency_ms']['end_to_end'],
+        'dropped': result['frames_dropped'], 'cpu': result['cpu'],
+        'memory_mb': result['memory_mb'], 'memory_growth_mb': result['memory_growth_mb']}
+
+
+@benchmark.command()
+def naive(
+        source: Annotated[Optional[str], typer.Argument(help='As for demo.')] = None,
+        duration: Annotated[float, typer.Option(help='Seconds of each run.', min=0.5)] = 20.0,
+        people: Annotated[Optional[list[int]], typer.Option(
+            help='Most people of a frame; repeat for more runs. 1 and 4 when left out.',
+            min=1)] = None,
+        rate: Annotated[float, typer.Option(
+            help='Frames per second; 0: as recorded.', min=0.0)] = 30.0,
+        json_file: JsonFile = None) -> None:
+    """Run the pipeline and the same work written the usual way, in turns, and compare them."""
+    run_naive = _require('hmr_ros.nodes.benchmark_naive').run_naive
+    usual = _require('hmr_ros.evaluation.naive').NaivePeople
+    source, rows = _clip(source), []
+    for most in people or [1, 4]:
+        ours = _pipeline_row(_pipeline_run(source, duration, most, rate))
+        find_people = usual(most)
+        theirs = run_naive(find_people, find_people.faces, source, duration, rate)
+        rows.append({
+            'people': most, 'pipeline': ours, 'naive': theirs,
+            'fps_ratio': ours['fps'] / theirs['fps'],
+            'p50_ratio': ours['latency_ms']['p50'] / theirs['latency_ms']['p50']})
+    _table('The pipeline beside the usual way', [
+        'people', 'fps', 'usual', 'ratio', 'p50 ms', 'usual', 'ratio', 'cores', 'usual'], [
+        [row['people'], row['pipeline']['fps'], row['naive']['fps'], row['fps_ratio'],
+         row['pipeline']['latency_ms']['p50'], row['naive']['latency_ms']['p50'],
+         row['p50_ratio'], row['pipeline']['cpu'], row['naive']['cpu']] for row in rows])
+    _report({'rows': rows}, json_file)
 
 
 @benchmark.command()

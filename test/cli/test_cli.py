@@ -33,7 +33,7 @@ def test_every_command_shows_its_help():
               ('engines', 'verify'), ('train',), ('export',), ('evaluate',),
               ('import-checkpoint',),
               ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),
-              ('benchmark', 'pipeline'), ('benchmark', 'smoother'),
+              ('benchmark', 'pipeline'), ('benchmark', 'naive'), ('benchmark', 'smoother'),
               ('body',), ('body', 'build'), ('body', 'show')]
     for words in listed:
         result = run(*words, '--help')
