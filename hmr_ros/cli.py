@@ -178,7 +178,8 @@ def _sizes(network: str, backbone: str) -> dict[str, Any]:
     _allowed('--backbone', backbone, tuple(complexity.BACKBONES))
     facts = complexity.describe(network, backbone)
     paper = facts['paper']
-    _table(f'{network}, {backbone}' if network == 'rsc_net' else network, ['', 'deployed', 'paper'], [
+    title = f'{network}, {backbone}' if network == 'rsc_net' else network
+    _table(title, ['', 'deployed', 'paper'], [
         ['parameters, M', facts['parameters'] / 1e6, paper.get('parameters', 0) / 1e6 or ''],
         ['GMAC', f'{facts["gmacs"]:.4f}', f'{paper["gmacs"]:.4f}' if paper else ''],
         *([f'parameters of {name}, M', count / 1e6, ''] for name, count
@@ -303,15 +304,15 @@ def benchmark_engines(
         threads: Annotated[Optional[list[int]], typer.Option(help='Repeat for more.')] = None,
         seconds: Annotated[float, typer.Option(help='For each row.', min=0.01)] = 2.0,
         beside: Annotated[str, typer.Option(
-            help='none, or torch: its own module, in turns with the engine.')] = 'none',
+            help='none; torch: its own module, in turns with the engine; or bare: onnxruntime '
+                 'without the engine around it.')] = 'none',
         json_file: JsonFile = None) -> None:
     """Time every engine of the manifest."""
-    from hmr_ros.runtime.benchmark import benchmark_engines as rows_of
-    _allowed('--beside', beside, ('none', 'torch'))
-    contenders = {}
-    if beside == 'torch':
-        contenders['keypoint_guided'] = _require('hmr_ros.evaluation.eager').EagerEngine.like
-    rows = list(rows_of(batch or [1, 2, 4], threads or [1, 2], seconds, contenders))
+    from hmr_ros.runtime.benchmark import BareSession, benchmark_engines as rows_of
+    _allowed('--beside', beside, ('none', 'torch', 'bare'))
+    contender = {'none': lambda entry, threads: None, 'bare': BareSession}.get(
+        beside) or _require('hmr_ros.evaluation.eager').eager_like
+    rows = list(rows_of(batch or [1, 2, 4], threads or [1, 2], seconds, contender))
     columns = ['engine', 'network', 'backend', 'precision', 'batch', 'threads', 'p50_ms', 'p95_ms']
     _table('Engines', columns, [[row[column] for column in columns] for row in rows])
     _report({'rows': rows}, json_file)

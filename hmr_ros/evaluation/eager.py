@@ -42,3 +42,8 @@ class EagerEngine:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+def eager_like(entry: ManifestEntry, threads: int) -> EagerEngine | None:
+    """Return `EagerEngine.like` of an engine of keypoint_guided, None for other networks."""
+    return EagerEngine.like(entry, threads) if entry.network == 'keypoint_guided' else None

@@ -4,17 +4,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 import time
 from typing import Any
 
 import numpy as np
 
 from hmr_ros.runtime import Engine, load_engine
-from hmr_ros.runtime.manifest import engines_folder, ManifestEntry, read_manifest
+from hmr_ros.runtime.manifest import (
+    engines_folder, file_sha256, ManifestEntry, read_manifest, specs)
+from hmr_ros.runtime.onnx_engine import open_session
 
-#: makes another engine like that of an entry, for a number of threads, to compare with.
-Contender = Callable[[ManifestEntry, int], Engine]
+#: makes another engine like that of an entry, for a number of threads, to compare with; or None.
+Contender = Callable[[ManifestEntry, int], Engine | None]
 _LEAST_RUNS = 5
+
+
+class BareSession:
+    """The file of an entry as onnxruntime runs it, without a check: what an engine adds to."""
+
+    backend, precision, reason = 'onnxruntime, bare', 'fp32', 'asked for'
+
+    def __init__(self, entry: ManifestEntry, threads: int) -> None:
+        path: Path = engines_folder() / entry.file
+        self.name, self.sha256 = entry.name, file_sha256(path)
+        self.inputs = specs(entry.inputs, entry.dtypes)
+        self.outputs = specs(entry.outputs, entry.dtypes)
+        self._names = [spec.name for spec in self.outputs]
+        self._session = open_session(path.read_bytes(), path, threads)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one batch."""
+        return dict(zip(self._names, self._session.run(self._names, feeds)))
+
+    def close(self) -> None:
+        """Free the network."""
+        self._session = None
 
 
 def _times_ms(works: Sequence[Callable[[], object]], seconds: float) -> np.ndarray:
@@ -42,20 +67,19 @@ def _feeds(engine: Engine, batch: int) -> dict[str, np.ndarray]:
 
 def benchmark_engines(
         batches: Sequence[int], threads: Sequence[int], seconds: float,
-        contenders: Mapping[str, Contender] | None = None) -> Iterator[dict[str, Any]]:
+        contender: Contender = lambda entry, threads: None) -> Iterator[dict[str, Any]]:
     """
     Measure every engine of the manifest; `seconds` for each row.
 
-    contenders  by network: what to measure beside its engines, in turns with them
+    contender  what to measure beside an engine, in turns with it
 
     Rows: network, engine, backend, precision, batch, threads, p50_ms, p95_ms.
     """
-    contenders = contenders or {}
     for name, entry in read_manifest(engines_folder()).items():
         for count in threads:
             engines = [load_engine(name, threads=count)]
-            if entry.network in contenders:
-                engines.append(contenders[entry.network](entry, count))
+            other = contender(entry, count)
+            engines += [other] if other is not None else []
             for batch in batches:
                 yield from _rows(entry, engines, batch, count, seconds)
             for engine in engines:

@@ -20,7 +20,12 @@ _DTYPES = {
 _PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')
 
 
-def _session(content: bytes, path: Path, threads: int) -> Any:
+def open_session(content: bytes, path: Path, threads: int) -> Any:
+    """
+    Return onnxruntime's session of an ONNX file; `threads` as for `OnnxEngine`.
+
+    Raises EngineError when onnxruntime is missing or refuses the file, whose `path` is named.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -76,7 +81,7 @@ class OnnxEngine:
         content, self.sha256 = read_network(path, entry)
         self.entry, self.reason = entry, reason
         self.name = entry.name if entry else path.stem
-        self._session = _session(content, path, threads)
+        self._session = open_session(content, path, threads)
         self.inputs = _specs(self._session.get_inputs())
         self.outputs = _specs(self._session.get_outputs())
         check_free_axes(self.inputs, path)

@@ -121,6 +121,14 @@ def test_engines_are_timed_beside_their_torch_module(tmp_path):
     assert all(0 < row['p50_ms'] <= row['p95_ms'] for row in rows)
 
 
+def test_engines_are_timed_beside_bare_onnxruntime(tmp_path):
+    run('benchmark', 'engines', '--batch', '2', '--threads', '1', '--seconds', '0.01',
+        '--beside', 'bare', '--json', str(tmp_path / 'b.json'))
+    rows = json.loads((tmp_path / 'b.json').read_text())['rows']
+    assert {row['backend'] for row in rows} == {'onnxruntime', 'onnxruntime, bare'}
+    assert len(rows) % 2 == 0 and all(0 < row['p50_ms'] <= row['p95_ms'] for row in rows)
+
+
 def test_unknown_dataset_is_refused(tmp_path):
     with pytest.raises(RuntimeError, match='mpi_inf_3dhp'):
         run('evaluate', 'keypoint_guided', '--dataset', 'lsp', '--data', str(tmp_path))

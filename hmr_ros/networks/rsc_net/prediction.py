@@ -29,7 +29,7 @@ class Body(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Body of N crops as above, and their feature (N, F): (N, 2048), never negative, as published."""
+    """Body of N crops as above, and their feature (N, F); as published (N, 2048), >= 0."""
 
     pose6d: torch.Tensor
     betas: torch.Tensor

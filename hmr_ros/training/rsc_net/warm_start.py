@@ -58,7 +58,7 @@ def _convolutions(name: str) -> dict[str, list[np.ndarray]]:
 
 
 def _module_path(node: str) -> str:
-    """Path of the module that a node was traced from: of layer1/layer1.0/conv1/Conv, layer1.0.conv1."""
+    """Path of a node's module: of layer1/layer1.0/conv1/Conv it is layer1.0.conv1."""
     parts = node.strip('/').split('/')[:-1]
     return '.'.join(part for part, after in itertools.zip_longest(parts, parts[1:], fillvalue='')
                     if not after.startswith(part + '.'))
