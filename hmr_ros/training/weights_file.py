@@ -64,22 +64,27 @@ def average(paths: Sequence[str | Path], out: str | Path) -> Path:
     """
     Write the mean of weights that were trained from the same start, which often beats each of them.
 
-    (Wortsman et al., Model soups, 2022.) Counters come from the first. Raises TrainingError when
-    the files are of different networks or for different uses.
+    (Wortsman et al., Model soups, 2022.) Counters come from the first; helpers of training that not
+    all have alike are left out. Raises TrainingError when the files are of different networks or for
+    different uses.
     """
     first, *others = (tensors_of(path) for path in paths)
     headers = [_header(path) for path in paths]
     for path, header, state in zip(paths[1:], headers[1:], others):
-        if header != headers[0] or {k: v.shape for k, v in state.items()} != {
-                k: v.shape for k, v in first.items()}:
+        if header != headers[0] or _deployed_shapes(state) != _deployed_shapes(first):
             raise TrainingError(
                 f'weights {path} are of another network, or for another use, than {paths[0]}; '
                 'average runs of one training only')
     mean = {name: torch.stack([value.double(), *(state[name].double() for state in others)])
             .mean(0).to(value.dtype) if value.is_floating_point() else value
-            for name, value in first.items()}
+            for name, value in first.items()
+            if all(name in state and state[name].shape == value.shape for state in others)}
     safetensors.torch.save_file(mean, out, headers[0])
     return Path(out)
+
+
+def _deployed_shapes(state: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items() if name.startswith(NETWORK)}
 
 
 def _header(path: str | Path) -> dict[str, str]:

@@ -40,3 +40,12 @@ def test_what_does_not_belong_together_is_refused(other: dict, tmp_path: Path) -
     paths = [write(tmp_path, 'a.safetensors', 1.0), write(tmp_path, 'b.safetensors', 2.0, **other)]
     with pytest.raises(TrainingError, match='b.safetensors are of another network'):
         weights_file.average(paths, tmp_path / 'mean.safetensors')
+
+
+def test_helpers_that_not_all_have_are_left_out(tmp_path: Path) -> None:
+    first, second = (write(tmp_path, f'{i}.safetensors', i) for i in (1.0, 3.0))
+    state = {**weights_file.tensors_of(second), 'contrast.w': torch.ones(2)}
+    second = weights_file.save(state, tmp_path / 'more.safetensors', 'mine', Facts())
+    for paths in ([first, second], [second, first]):
+        mean = weights_file.tensors_of(weights_file.average(paths, tmp_path / 'mean.safetensors'))
+        assert set(mean) == {'network.w', 'network.n'} and mean['network.w'][0] == 2
