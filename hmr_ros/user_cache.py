@@ -8,6 +8,6 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return where downloads and built files are kept: `$XDG_CACHE_HOME/hmr_ros`, else `~/.cache`."""
+    """Return where files are kept: `$XDG_CACHE_HOME/hmr_ros` or `~/.cache/hmr_ros`."""
     base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     return Path(base) / 'hmr_ros'
