@@ -7,6 +7,7 @@ TensorRT is never imported here: the module is given as `trt`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,13 +96,13 @@ def errors_of(trt: Any, what: str) -> Iterator[None]:
 
 
 def make_logger(trt: Any) -> Any:
-    """Return a TensorRT logger that keeps warnings and errors for `summary()`."""
+    """Return a TensorRT logger that keeps the newest errors for `summary()`."""
     class Logger(trt.ILogger):
-        """Keeps what TensorRT complains about; called from several threads."""
+        """Keeps the newest errors; called from several threads."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.messages: list[str] = []
+            self.messages: deque[str] = deque(maxlen=_SHOWN_MESSAGES)
 
         def log(self, severity: Any, message: str) -> None:
             """Keep errors only: TensorRT's warnings say nothing that a user could change."""
@@ -110,7 +111,7 @@ def make_logger(trt: Any) -> Any:
 
         def summary(self) -> str:
             """Return the newest errors in one line."""
-            return ' | '.join(self.messages[-_SHOWN_MESSAGES:]) or 'it gave no reason'
+            return ' | '.join(self.messages) or 'it gave no reason'
 
     return Logger()
 

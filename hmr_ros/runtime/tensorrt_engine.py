@@ -27,6 +27,7 @@ from hmr_ros.runtime.tensorrt_build import errors_of, make_logger, spec_of
 WARM_UP_BATCH = 8
 # Activations of a network may take none, but an address is needed.
 _LEAST_ACTIVATIONS = 256
+_NO_GRAPHS = '; without CUDA graphs: '
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,8 @@ class TensorRtEngine:
             return self._session.capture(lambda: self._enqueue(context, inputs, outputs))
         except EngineError as error:
             # Some layers cannot be captured; the engine is slower, not wrong.
-            note = f'; without CUDA graphs: {error}'
-            self.reason += note if note not in self.reason else ''
+            if _NO_GRAPHS not in self.reason:
+                self.reason += f'{_NO_GRAPHS}{error}'
             return None
 
     def _enqueue(

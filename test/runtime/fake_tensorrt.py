@@ -227,6 +227,8 @@ def make_tensorrt(cuda, version='10.3.0'):  # noqa: C901 a module is one scope
                 return False
             if stream.capture is not None and (not self._warm or module.refuse_captures):
                 stream.spoiled = True
+                engine._logger.log(ILogger.Severity.ERROR, 'this cannot be captured')
+                return False
             self._warm, captured = True, self._version
             # Like a graph: addresses and shapes of now, and the context as it is.
             addresses, shapes = dict(self._addresses), dict(self._shapes)
