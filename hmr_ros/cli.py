@@ -382,10 +382,14 @@ def naive(
         rows.append({
             'people': most, 'pipeline': ours, 'naive': theirs,
             'fps_ratio': ours['fps'] / theirs['fps'],
+            'people_per_s_ratio': ours['fps'] * ours['people'] / (
+                theirs['fps'] * theirs['people_mean']) if theirs['people_mean'] else None,
             'p50_ratio': ours['latency_ms']['p50'] / theirs['latency_ms']['p50']})
     _table('The pipeline beside the usual way', [
-        'people', 'fps', 'usual', 'ratio', 'p50 ms', 'usual', 'ratio', 'cores', 'usual'], [
+        'people', 'fps', 'usual', 'ratio', 'people/s ratio', 'p50 ms', 'usual', 'ratio', 'cores',
+        'usual'], [
         [row['people'], row['pipeline']['fps'], row['naive']['fps'], row['fps_ratio'],
+         '' if row['people_per_s_ratio'] is None else row['people_per_s_ratio'],
          row['pipeline']['latency_ms']['p50'], row['naive']['latency_ms']['p50'],
          row['p50_ratio'], row['pipeline']['cpu'], row['naive']['cpu']] for row in rows])
     _report({'rows': rows}, json_file)
