@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hmr_ros.runtime import EngineError
+from hmr_ros.runtime.benchmark import random_feeds
 from hmr_ros.runtime.half_precision import choose_precision, typed_network
-from hmr_ros.runtime.manifest import engines_folder, read_manifest
+from hmr_ros.runtime.manifest import engines_folder, read_manifest, specs
 
 onnx = pytest.importorskip('onnx', reason='building engines needs the onnx package')
 onnxruntime = pytest.importorskip('onnxruntime', reason='fp16 is made by onnxruntime')
@@ -21,12 +22,11 @@ def session(content):
 @pytest.mark.parametrize('name', SHIPPED)
 @pytest.mark.parametrize('precision, tolerance', [('fp32', 1e-5), ('fp16', 2e-3)])
 def test_shipped_engines_keep_their_results_and_their_tensors(name, precision, tolerance):
-    path = engines_folder() / read_manifest(engines_folder())[name].file
+    entry = read_manifest(engines_folder())[name]
+    path = engines_folder() / entry.file
     before = session(path.read_bytes())
-    content = typed_network(path.read_bytes(), precision, path)
-    after, rng = session(content), np.random.default_rng(0)
-    feeds = {item.name: rng.normal(size=[s if isinstance(s, int) else 3 for s in item.shape])
-             .astype(np.float32) for item in before.get_inputs()}
+    after = session(typed_network(path.read_bytes(), precision, path))
+    feeds = random_feeds(specs(entry.inputs, entry.dtypes), 3)
     for item, old, new in zip(before.get_outputs(), before.run(None, feeds),
                               after.run(None, feeds)):
         assert new.dtype == np.float32 and new.shape == old.shape
