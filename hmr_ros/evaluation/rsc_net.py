@@ -103,34 +103,34 @@ def errors_by_resolution(
     for first in range(0, len(people), _BATCH):
         indices = np.arange(first, min(first + _BATCH, len(people)))
         samples = held_out.draw_samples(people, indices)
+        feeds, true = _feeds(samples['image'], settings), samples['joints3d'][:, :24]
         for column, run in zip(found, runs):
-            column.append(_batch_errors(run, body, samples, settings))
+            column.append(_batch_errors([_joints(run(feed), body) for feed in feeds], true))
         if progress:
             progress.advance(task, len(indices))
     return [Errors(*np.concatenate(column, axis=-1)) for column in found]
 
 
-def _batch_errors(
-        run: Run, body: BodyModel, samples: dict[str, np.ndarray],
-        settings: RecoverySettings) -> np.ndarray:
-    """Errors `(2, sides, N)` in mm, as they are and aligned, of N samples."""
-    true, rows = samples['joints3d'][:, :24], []
+def _feeds(crops: np.ndarray, settings: RecoverySettings) -> list[dict[str, np.ndarray]]:
+    """Inputs of an engine for uint8 crops `(N, S, S, 3)` at each side of MIDPOINTS."""
+    mean, std, feeds = np.float32(settings.mean), np.float32(settings.std), []
     for row, side in enumerate(MIDPOINTS):
-        images = np.stack([degraded(image, side) for image in samples['image']])
-        joints = _joints(run, body, images, row, settings)
-        rows.append([metrics.joint_errors(joints, true).mean(1),
-                     metrics.aligned_errors(joints, true).mean(1)])
-    return 1000 * np.array(rows).swapaxes(0, 1)
+        images = np.stack([degraded(crop, side) for crop in crops]).astype(np.float32)
+        batch = (images / 255 - mean) / std
+        feeds.append({'image': np.ascontiguousarray(batch.transpose(0, 3, 1, 2)),
+                      'row': np.full(len(crops), row, np.int32)})
+    return feeds
 
 
-def _joints(
-        run: Run, body: BodyModel, images: np.ndarray, row: int,
-        settings: RecoverySettings) -> np.ndarray:
-    """Joints `(N, 24, 3)` in metres, up to a translation, of uint8 crops `(N, S, S, 3)`."""
-    batch = (images.astype(np.float32) / 255 - np.float32(settings.mean)) / np.float32(
-        settings.std)
-    outputs = run({'image': np.ascontiguousarray(batch.transpose(0, 3, 1, 2)),
-                   'row': np.full(len(images), row, np.int32)})
+def _batch_errors(sides: list[np.ndarray], true: np.ndarray) -> np.ndarray:
+    """Errors `(2, sides, N)` in mm, as they are and aligned, of joints `(N, 24, 3)` per side."""
+    return 1000 * np.array([
+        [measure(joints, true).mean(1) for joints in sides]
+        for measure in (metrics.joint_errors, metrics.aligned_errors)])
+
+
+def _joints(outputs: Mapping[str, np.ndarray], body: BodyModel) -> np.ndarray:
+    """Joints `(N, 24, 3)` in metres, up to a translation, of an engine's outputs."""
     rsc_net.check_outputs(outputs)
     numbers = np.asarray(outputs['pose6d'], np.float32).reshape(-1, 24, 6)
     joints, _ = body.pose_joints(
