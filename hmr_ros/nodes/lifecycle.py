@@ -138,9 +138,13 @@ class ManagedNode(LifecycleNode):
     def submit(self, item: Any) -> None:
         """Hand the newest item to the worker; an older one that still waits is dropped."""
         if self._slot.put(item):
-            self.diagnostics.counters['frames_dropped'] += 1
+            self.note_replaced()
         else:
             self._worker.submit(self._drain)
+
+    def note_replaced(self) -> None:
+        """Count an item that a newer one replaced before its turn."""
+        self.diagnostics.counters['frames_dropped'] += 1
 
     def in_background(self, work: Callable[[], None]) -> None:
         """Run `work` on the worker, which takes nothing else until it returns."""

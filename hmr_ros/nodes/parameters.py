@@ -136,6 +136,9 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
           0.05, 3600.0, dynamic=True),
     ),
     'person_detector': COMMON + IMAGE + (
+        P('between_detections', 'predict', 'images that come while the detector is at work: '
+          'predict gives all images the boxes of tracks that move on, at once; drop gives boxes '
+          'only to images that were searched', choices=('predict', 'drop'), dynamic=True),
         P('detector.min_person', 0.11, 'smallest person, part of the image height', 0.02, 1.0),
         P('detector.min_weight', 0.3, 'lowest support vector weight that counts', -1.0, 5.0),
         P('detector.min_hits', 2, 'fewest overlapping windows that count', 1, 50),

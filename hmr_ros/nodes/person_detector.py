@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 import sys
 import time
 
@@ -15,11 +17,45 @@ from hmr_ros.nodes.lifecycle import ManagedNode, run_nodes
 from hmr_ros.nodes.pairing import nanoseconds
 from hmr_ros.nodes.qos import overridable, result_qos
 from hmr_ros.perception.detection import HogPersonDetector, HogSettings
-from hmr_ros.perception.tracking import PersonTracker, TrackerSettings
+from hmr_ros.perception.person import PersonBox
+from hmr_ros.perception.tracking import Forecast, PersonTracker, TrackerSettings
+
+
+@dataclass(frozen=True)
+class _Search:
+    """
+    An image to be searched.
+
+    forecasts  how many images had had their boxes before a search when it came, itself included
+    own        whether it was one of them
+    """
+
+    image: Image | CompressedImage
+    forecasts: int
+    own: bool
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """What the last search gave: where people will be in images of `size`, (width, height)."""
+
+    forecast: Forecast
+    size: tuple[int, int]
+
+    def boxes(self, image: Image | CompressedImage) -> list[PersonBox] | None:
+        """Return the boxes in `image`; None when it must be searched for that."""
+        if isinstance(image, Image) and (image.width, image.height) != self.size:
+            return None
+        return self.forecast.at(_seconds(image.header))
 
 
 class PersonDetectorNode(ManagedNode):
-    """Publishes `person_boxes` for every processed image of `image`."""
+    """
+    Publishes `person_boxes` for `image`.
+
+    Detection is slow, so its images get their boxes at once from a forecast of the tracks (see
+    `between_detections`); each search ends with a new forecast.
+    """
 
     TABLE = 'person_detector'
     INPUT = 'image'
@@ -28,6 +64,8 @@ class PersonDetectorNode(ManagedNode):
         """Make detector and tracker as the parameters say."""
         self._detector = HogPersonDetector(HogSettings(**self.parameters.group('detector')))
         self._tracker = PersonTracker(TrackerSettings(**self.parameters.group('tracking')))
+        self._outlook: _Outlook | None = None
+        self._forecasts = 0
         self._last_header = Header()
 
     def create_outputs(self) -> None:
@@ -37,20 +75,25 @@ class PersonDetectorNode(ManagedNode):
 
     def subscribe(self) -> None:
         """Listen to images."""
+        self._outlook = None
         self.listen_to_images(self._on_image)
 
-    def process(self, item: Image | CompressedImage) -> None:
-        """Detect, track, publish."""
+    def process(self, item: _Search) -> None:
+        """Detect and track; publish what was not published before."""
         start = time.perf_counter()
-        pixels = bgr_pixels(item)
-        detections = self._detector.detect(pixels)
-        boxes = self._tracker.update(detections, nanoseconds(item.header.stamp) * 1e-9)
+        header, pixels = item.image.header, bgr_pixels(item.image)
+        boxes = self._tracker.update(self._detector.detect(pixels), _seconds(header))
         self.diagnostics.add_latency('detection', (time.perf_counter() - start) * 1e3)
-        self._last_header = item.header
         height, width = pixels.shape[:2]
-        self._publisher.publish(boxes_to_message(boxes, item.header, (width, height)))
-        self.diagnostics.facts['persons'] = str(len(boxes))
-        self.diagnostics.add_latency('end_to_end', self.age_ms(item.header.stamp))
+        self._outlook = _Outlook(self._tracker.forecast(), (width, height))
+        # Boxes of an image that newer ones have overtaken would make time go back for who listens.
+        if not item.own and item.forecasts == self._forecasts:
+            self._publish(boxes, header, (width, height))
+
+    def note_replaced(self) -> None:
+        """Count an image that was not searched; one with predicted boxes is not lost."""
+        predicted = self.parameters['between_detections'] == 'predict'
+        self.diagnostics.counters['frames_not_searched' if predicted else 'frames_dropped'] += 1
 
     def farewell(self) -> None:
         """Publish that nobody is there any more."""
@@ -58,7 +101,25 @@ class PersonDetectorNode(ManagedNode):
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self.diagnostics.note_input()
-        self.submit(message)
+        # The worker replaces the outlook at any time.
+        outlook, boxes = self._outlook, None
+        if outlook is not None and self.parameters['between_detections'] == 'predict':
+            boxes = outlook.boxes(message)
+        if boxes is not None:
+            self._publish(boxes, message.header, outlook.size)
+            self._forecasts += 1
+        self.submit(_Search(message, self._forecasts, boxes is not None))
+
+    def _publish(
+            self, boxes: Sequence[PersonBox], header: Header, size: tuple[int, int]) -> None:
+        self._last_header = header
+        self._publisher.publish(boxes_to_message(boxes, header, size))
+        self.diagnostics.facts['persons'] = str(len(boxes))
+        self.diagnostics.add_latency('end_to_end', self.age_ms(header.stamp))
+
+
+def _seconds(header: Header) -> float:
+    return nanoseconds(header.stamp) * 1e-9
 
 
 def main(args: list[str] | None = None) -> int:

@@ -85,15 +85,16 @@ def swing(bones: np.ndarray, targets: np.ndarray) -> np.ndarray:
     are antiparallel.
     """
     bones, targets = _unit(bones), _unit(targets)
-    axis = np.cross(bones, targets)
-    sine, cosine = _norm(axis), np.sum(bones * targets, axis=-1, keepdims=True)
-    # The coordinate axis least aligned with the bone gives a safe orthogonal direction.
-    least = np.eye(3)[np.argmin(np.abs(bones), axis=-1)]
-    opposite = (sine < 1e-7) & (cosine < 0)
-    axis = np.where(opposite, _unit(np.cross(bones, least)), _unit(axis))
-    undefined = (sine < 1e-7) & (cosine >= 0)
-    angle = np.where(undefined, 0, np.where(opposite, np.pi, np.arctan2(sine, cosine)))
-    return turn(axis, np.cos(angle), np.sin(angle))
+    axis = rotations.cross(bones, targets)
+    sine, cosine = _norm(axis), np.einsum('...i,...i->...', bones, targets)[..., None]
+    aligned = sine < 1e-7
+    if np.any(aligned):
+        # The coordinate axis least aligned with the bone gives a safe orthogonal direction.
+        least = np.eye(3)[np.argmin(np.abs(bones), axis=-1)]
+        axis = np.where(aligned, rotations.cross(bones, least), axis)
+        sine, cosine = np.where(aligned, 0, sine), np.where(
+            aligned, np.where(cosine < 0, -1, 1), cosine)
+    return turn(_unit(axis), cosine, sine)
 
 
 def turn(axis: np.ndarray, cosine: np.ndarray, sine: np.ndarray) -> np.ndarray:
@@ -138,6 +139,7 @@ def solve_rotations(
     bones = np.zeros_like(rest)
     bones[:, 1:] = rest[:, 1:] - rest[:, PARENTS[1:]]
     twists = _unit_twists(np.asarray(phi, np.float64))
+    twists = turn(_unit(bones[:, SWING_CHILDREN[1:]]), twists[..., :1], twists[..., 1:])
     local, world = np.empty((2, len(points), 24, 3, 3))
     local[:, 0] = world[:, 0] = root(points, bones)
     placed = np.zeros((len(points), 24, 3))
@@ -150,8 +152,7 @@ def solve_rotations(
             points, placed, joints, _norm(bone), observed)
         wanted = (np.swapaxes(above, -1, -2) @ wanted[..., None])[..., 0]
         wanted = np.where((_norm(observed) < _TINY_M) | (_norm(wanted) < _TINY_M), bone, wanted)
-        twist = twists[:, joints - 1]
-        local[:, joints] = swing(bone, wanted) @ turn(_unit(bone), twist[..., :1], twist[..., 1:])
+        local[:, joints] = swing(bone, wanted) @ twists[:, joints - 1]
         world[:, joints] = above @ local[:, joints]
     return local.astype(np.float32)
 

@@ -17,6 +17,14 @@ def _floating(array: np.ndarray) -> np.ndarray:
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
+_NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])
+
+
+def cross(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Cross products of `(..., 3)`; for the few vectors of a frame much faster than numpy's."""
+    return first[..., _NEXT] * second[..., _LAST] - first[..., _LAST] * second[..., _NEXT]
+
+
 def skew(vectors: np.ndarray) -> np.ndarray:
     """Return the matrices `(..., 3, 3)` with skew(a) @ b == cross(a, b) of `vectors` `(..., 3)`."""
     vectors = _floating(vectors)
@@ -131,7 +139,7 @@ def matrix_from_6d(numbers: np.ndarray) -> np.ndarray:
     first = _unit(columns[..., 0])
     second = columns[..., 1]
     second = _unit(second - np.sum(first * second, axis=-1, keepdims=True) * first)
-    return np.stack([first, second, np.cross(first, second)], axis=-1)
+    return np.stack([first, second, cross(first, second)], axis=-1)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

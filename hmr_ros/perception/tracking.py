@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Sequence
 
@@ -98,7 +99,7 @@ def _begin(box: PersonBox, stamp_s: float) -> _Track:
 def _predict(track: _Track, stamp_s: float) -> None:
     step = stamp_s - track.stamp_s
     if track.hit_stamp_s < track.stamp_s:
-        track.mean[:, 1] *= np.exp(-step / _SLOW_DOWN_S)
+        track.mean = track.mean * (1.0, np.exp(-step / _SLOW_DOWN_S))
     move = np.array([[1.0, step], [0.0, 1.0]])
     spread = np.array([[step ** 4 / 4, step ** 3 / 2], [step ** 3 / 2, step ** 2]])
     track.mean = track.mean @ move.T
@@ -143,6 +144,40 @@ def _greedy(gain: np.ndarray) -> list[tuple[int, int]]:
     return chosen
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """
+    Where the tracked people will be, as far as the images up to `stamp_s` tell.
+
+    It never changes, so that another thread may ask while the tracker goes on.
+    """
+
+    stamp_s: float
+    coast_s: float
+    tracks: tuple[_Track, ...]
+
+    def at(self, stamp_s: float) -> list[PersonBox] | None:
+        """
+        Return the boxes, with ids, of an image taken at `stamp_s` in seconds.
+
+        People who would have gone without a detection for longer than `coast_s` are left out. None
+        for an image older than the forecast: its stamp went back.
+        """
+        if stamp_s < self.stamp_s:
+            return None
+        tracks = [copy.copy(track) for track in self.tracks]
+        for track in tracks:
+            _predict(track, stamp_s)
+        return _visible(tracks, self.coast_s)
+
+
+def _visible(tracks: Sequence[_Track], coast_s: float) -> list[PersonBox]:
+    return [
+        PersonBox(track.box, float(np.clip(track.score, 0, 1)), track.track_id)
+        for track in tracks
+        if track.track_id and track.stamp_s - track.hit_stamp_s <= coast_s]
+
+
 class PersonTracker:
     """
     Gives person boxes an identity over time.
@@ -182,10 +217,12 @@ class PersonTracker:
         self._tracks = [track for track in self._tracks if self._lives(track)]
         self._drop_doubles()
         self._name()
-        return [
-            PersonBox(track.box, float(np.clip(track.score, 0, 1)), track.track_id)
-            for track in self._tracks
-            if track.track_id and stamp_s - track.hit_stamp_s <= self._settings.coast_s]
+        return _visible(self._tracks, self._settings.coast_s)
+
+    def forecast(self) -> Forecast:
+        """Return where the people tracked by now will be in the images to come."""
+        return Forecast(self._stamp_s, self._settings.coast_s, tuple(
+            copy.copy(track) for track in self._tracks if track.track_id))
 
     def _associate(self, detections: list[PersonBox], stamp_s: float) -> None:
         seen = np.reshape([box.box for box in detections], (-1, 4)).astype(np.float64)
