@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -79,32 +80,39 @@ def check_feeds(
 
     Raises EngineError when an array is missing, misshapen, of another dtype or not finite.
     """
-    wanted = {spec.name: spec for spec in inputs}
-    if set(feeds) != set(wanted):
-        raise EngineError(
-            f'engine {engine!r} takes the inputs {", ".join(sorted(wanted))}; got '
-            f'{", ".join(sorted(feeds)) or "none"}')
     batches = set()
-    for name, array in feeds.items():
-        _check_array(engine, wanted[name], array)
-        if -1 in wanted[name].shape:
-            batches.add(array.shape[wanted[name].shape.index(-1)])
+    for spec in inputs:
+        array = feeds.get(spec.name)
+        if array is None:
+            raise _wrong_names(engine, inputs, feeds)
+        _check_array(engine, spec, array)
+        if spec.batch_axis is not None:
+            batches.add(array.shape[spec.batch_axis])
+    if len(feeds) != len(inputs):
+        raise _wrong_names(engine, inputs, feeds)
     if len(batches) > 1:
         raise EngineError(
             f'inputs of engine {engine!r} have different batch sizes: {sorted(batches)}')
     return batches.pop() if batches else 1
 
 
+def _wrong_names(
+        engine: str, inputs: Sequence[TensorSpec], feeds: Mapping[str, np.ndarray]) -> EngineError:
+    return EngineError(
+        f'engine {engine!r} takes the inputs {", ".join(sorted(spec.name for spec in inputs))}; '
+        f'got {", ".join(sorted(feeds)) or "none"}')
+
+
 def _check_array(engine: str, spec: TensorSpec, array: np.ndarray) -> None:
-    expected = f'{spec.dtype} {list(spec.shape)} (-1: any batch of at least 1)'
-    fits = array.ndim == len(spec.shape) and all(
-        have == want or (want == -1 and have > 0) for have, want in zip(array.shape, spec.shape))
-    if not fits or array.dtype != spec.dtype:
+    shape = list(array.shape)
+    if spec.batch_axis is not None and len(shape) > spec.batch_axis and shape[spec.batch_axis]:
+        shape[spec.batch_axis] = -1
+    if tuple(shape) != spec.shape or array.dtype != spec.numpy_dtype:
         raise EngineError(
             f'input {spec.name!r} of engine {engine!r} is {array.dtype} {list(array.shape)}; '
-            f'expected {expected}')
+            f'expected {spec.dtype} {list(spec.shape)} (-1: any batch of at least 1)')
     # One sum is cheaper than a mask of all numbers, and no finite crop overflows it.
-    if array.dtype.kind == 'f' and not np.isfinite(np.sum(array)) and not np.all(
+    if array.dtype.kind == 'f' and not math.isfinite(np.add.reduce(array, None)) and not np.all(
             np.isfinite(array)):
         raise EngineError(
             f'input {spec.name!r} of engine {engine!r} holds NaN or infinity; check the image and '

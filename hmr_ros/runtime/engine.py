@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import functools
 from typing import Mapping, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +25,17 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     dtype: str
+
+    # Asked for in every call of an engine, so both are worked out once.
+    @functools.cached_property
+    def batch_axis(self) -> int | None:
+        """Axis of the batch, the first that is free; None when none is."""
+        return self.shape.index(-1) if -1 in self.shape else None
+
+    @functools.cached_property
+    def numpy_dtype(self) -> np.dtype:
+        """`dtype` as arrays have it."""
+        return np.dtype(self.dtype)
 
     def shape_for(self, batch: int) -> tuple[int, ...]:
         """Return the shape with `batch` where the batch size goes."""

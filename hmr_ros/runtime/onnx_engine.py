@@ -84,6 +84,7 @@ class OnnxEngine:
         self._session = open_session(content, path, threads)
         self.inputs = _specs(self._session.get_inputs())
         self.outputs = _specs(self._session.get_outputs())
+        self._names = [spec.name for spec in self.outputs]
         check_free_axes(self.inputs, path)
         results = self.run({
             spec.name: np.zeros(spec.shape_for(WARM_UP_BATCH), spec.dtype)
@@ -99,14 +100,13 @@ class OnnxEngine:
         if self._session is None:
             raise EngineError(f'engine {self.name!r} was closed; load it again')
         check_feeds(self.name, self.inputs, feeds)
-        names = [spec.name for spec in self.outputs]
         try:
-            arrays = self._session.run(names, dict(feeds))
+            arrays = self._session.run(self._names, feeds)
         except Exception as error:  # as above: no common base
             raise EngineError(
                 f'engine {self.name!r} failed on inputs '
                 f'{ {name: array.shape for name, array in feeds.items()} }: {error}') from error
-        return dict(zip(names, arrays))
+        return dict(zip(self._names, arrays))
 
     def close(self) -> None:
         """Free the network."""
