@@ -118,3 +118,49 @@ def test_works_without_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, 'scipy.optimize', None)
     found = walk(PersonTracker(), 10)
     assert found[-1][0].track_id == 'p1'
+
+
+@pytest.fixture
+def walking():
+    """A tracker that has seen one person walk for two seconds, and where they are then."""
+    tracker = PersonTracker()
+    walk(tracker, 20)
+    return tracker, 19 / RATE, 100 + 60 * 19 / RATE
+
+
+def test_a_forecast_is_what_the_tracker_says_when_nothing_is_found(walking):
+    tracker, now, _ = walking
+    for ahead in (0.0, 0.05, 0.3):
+        forecast = tracker.forecast().at(now + ahead)
+        fresh = PersonTracker()
+        walk(fresh, 20)
+        updated = fresh.update([], now + ahead)
+        np.testing.assert_array_equal(forecast[0].box, updated[0].box)
+        assert (forecast[0].track_id, forecast[0].score) == (
+            updated[0].track_id, updated[0].score)
+
+
+def test_a_forecast_follows_the_motion_until_it_has_coasted_long_enough(walking):
+    tracker, now, place = walking
+    forecast = tracker.forecast()
+    for ahead in (0.1, 0.3, 0.55):
+        center = forecast.at(now + ahead)[0].box[[0, 2]].mean()
+        assert center == pytest.approx(place + 60 * ahead, abs=4)
+    assert forecast.at(now + 0.65) == []
+    assert forecast.at(now - 0.01) is None, 'stamps went back'
+
+
+def test_a_forecast_stays_as_it_was_while_the_tracker_goes_on(walking):
+    tracker, now, _ = walking
+    forecast = tracker.forecast()
+    before = forecast.at(now + 0.2)[0].box
+    for step in range(1, 5):
+        tracker.update([], now + step / RATE)
+    np.testing.assert_array_equal(forecast.at(now + 0.2)[0].box, before)
+    assert forecast.at(now + 0.2)[0].track_id == 'p1'
+
+
+def test_nobody_without_a_name_is_foretold():
+    tracker = PersonTracker()
+    walk(tracker, 2)
+    assert tracker.forecast().at(1.0) == []
