@@ -326,16 +326,29 @@ def pipeline(
         people: Annotated[Optional[list[int]], typer.Option(
             help='Most people of a frame; repeat for more runs. Everybody when left out.',
             min=1)] = None,
-        rate: Annotated[float, typer.Option(
-            help='Frames per second; 0: as recorded.', min=0.0)] = 0.0,
+        rate: Annotated[Optional[list[float]], typer.Option(
+            help='Frames per second; 0: as recorded; repeat for more runs.', min=0.0)] = None,
+        flat_out: Annotated[bool, typer.Option(
+            '--flat-out', help='Also run with pictures as fast as they can be read.')] = False,
+        plot: Annotated[Optional[Path], typer.Option(help='Also draw the rows, as PNG.')] = None,
         json_file: JsonFile = None) -> None:
     """Run the pipeline without recording and report speed, drops, cores and memory."""
-    source = _clip(source)
-    rows = []
-    for most in people or [None]:
-        result = _pipeline_run(source, duration, most, rate)
-        _show_session(result)
-        rows.append(_pipeline_row(result))
+    source, rows = _clip(source), []
+    paces = [{'rate_hz': hertz} for hertz in rate or ([] if flat_out else [0.0])]
+    paces += [{'pacing': 'as_fast_as_possible'}] * flat_out
+    for pace in paces:
+        for most in people or [None]:
+            rows.append(_pipeline_row(_pipeline_run(source, duration, most, pace), most, pace))
+    columns = ['pace', 'most_people', 'people', 'fps', 'p50', 'p95', 'dropped', 'cpu', 'memory_mb']
+    _table('Pipeline', columns, [
+        [{**row, **row['latency_ms']}[column] for column in columns] for row in rows])
+    stages = list(dict.fromkeys(stage for row in rows for stage in row['stages_ms']))
+    _table('p50 in milliseconds', ['pace', 'most_people', *stages], [
+        [row['pace'], row['most_people'], *(
+            row['stages_ms'].get(stage, {}).get('p50', '') for stage in stages)] for row in rows])
+    if plot is not None:
+        _require('hmr_ros.evaluation.speed_plots').pipeline_rows(rows, plot)
+        console.print(f'wrote {plot}')
     _report({'rows': rows}, json_file)
 
 
@@ -344,19 +357,26 @@ def _clip(source: str | None) -> str:
     return source or str(default_clip(console.print))
 
 
-def _pipeline_run(source: str, duration: float, people: int | None, rate: float) -> dict[str, Any]:
+def _pipeline_run(
+        source: str, duration: float, people: int | None, pace: dict[str, Any]) -> dict[str, Any]:
     session = _require('hmr_ros.nodes.session')
     from hmr_ros.demo.report import session_report
-    parameters = {'video_source': {'loop': True, 'rate_hz': rate},
+    parameters = {'video_source': {'loop': True, **pace},
                   'mesh_recovery': {'max_people': people} if people else {}}
     return session_report(_run_with_progress(
         session, session.SessionOptions(source, duration, parameters=parameters)), source)
 
 
-def _pipeline_row(result: dict[str, Any]) -> dict[str, Any]:
+def _pipeline_row(
+        result: dict[str, Any], people: int | None, pace: dict[str, Any]) -> dict[str, Any]:
+    rate_hz = pace.get('rate_hz')
     return {
-        'source': Path(result['source']).name, 'people': result['people_mean'],
+        'source': Path(result['source']).name, 'most_people': people or 'all',
+        'pace': 'flat out' if rate_hz is None else f'{rate_hz:g} Hz' if rate_hz else 'as recorded',
+        'people': result['people_mean'],
         'fps': result['fps'], 'latency_ms': result['latency_ms']['end_to_end'],
+        'stages_ms': {stage: values for stage, values in result['latency_ms'].items()
+                      if stage != 'end_to_end'},
         'dropped': result['frames_dropped'], 'cpu': result['cpu'],
         'memory_mb': result['memory_mb'], 'memory_growth_mb': result['memory_growth_mb']}
 
@@ -376,7 +396,8 @@ def naive(
     usual = _require('hmr_ros.evaluation.naive').NaivePeople
     source, rows = _clip(source), []
     for most in people or [1, 4]:
-        ours = _pipeline_row(_pipeline_run(source, duration, most, rate))
+        pace = {'rate_hz': rate}
+        ours = _pipeline_row(_pipeline_run(source, duration, most, pace), most, pace)
         find_people = usual(most)
         theirs = run_naive(find_people, find_people.faces, source, duration, rate)
         rows.append({

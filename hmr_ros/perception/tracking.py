@@ -147,35 +147,34 @@ def _greedy(gain: np.ndarray) -> list[tuple[int, int]]:
 @dataclass(frozen=True)
 class Forecast:
     """
-    Where the tracked people will be, as far as the images up to `stamp_s` tell.
+    Where the people of the image of `stamp_s` will be in later ones.
 
-    It never changes, so that another thread may ask while the tracker goes on.
+    It holds for `max_age_s` seconds, however long the next search takes, and never changes, so
+    that another thread may ask while the tracker goes on.
     """
 
     stamp_s: float
-    coast_s: float
+    max_age_s: float
     tracks: tuple[_Track, ...]
 
     def at(self, stamp_s: float) -> list[PersonBox] | None:
         """
         Return the boxes, with ids, of an image taken at `stamp_s` in seconds.
 
-        People who would have gone without a detection for longer than `coast_s` are left out. None
-        for an image older than the forecast: its stamp went back.
+        Nobody when that is too late; None for an image older than the forecast: stamps went back.
         """
         if stamp_s < self.stamp_s:
             return None
+        if stamp_s - self.stamp_s > self.max_age_s:
+            return []
         tracks = [copy.copy(track) for track in self.tracks]
         for track in tracks:
             _predict(track, stamp_s)
-        return _visible(tracks, self.coast_s)
+        return [_tracked(track) for track in tracks]
 
 
-def _visible(tracks: Sequence[_Track], coast_s: float) -> list[PersonBox]:
-    return [
-        PersonBox(track.box, float(np.clip(track.score, 0, 1)), track.track_id)
-        for track in tracks
-        if track.track_id and track.stamp_s - track.hit_stamp_s <= coast_s]
+def _tracked(track: _Track) -> PersonBox:
+    return PersonBox(track.box, float(np.clip(track.score, 0, 1)), track.track_id)
 
 
 class PersonTracker:
@@ -217,12 +216,18 @@ class PersonTracker:
         self._tracks = [track for track in self._tracks if self._lives(track)]
         self._drop_doubles()
         self._name()
-        return _visible(self._tracks, self._settings.coast_s)
+        return [_tracked(track) for track in self._visible]
 
     def forecast(self) -> Forecast:
-        """Return where the people tracked by now will be in the images to come."""
-        return Forecast(self._stamp_s, self._settings.coast_s, tuple(
-            copy.copy(track) for track in self._tracks if track.track_id))
+        """Return where the people that the last `update` gave will be in the images to come."""
+        return Forecast(self._stamp_s, self._settings.max_age_s, tuple(
+            copy.copy(track) for track in self._visible))
+
+    @property
+    def _visible(self) -> list[_Track]:
+        return [
+            track for track in self._tracks
+            if track.track_id and self._stamp_s - track.hit_stamp_s <= self._settings.coast_s]
 
     def _associate(self, detections: list[PersonBox], stamp_s: float) -> None:
         seen = np.reshape([box.box for box in detections], (-1, 4)).astype(np.float64)

@@ -140,14 +140,20 @@ def test_a_forecast_is_what_the_tracker_says_when_nothing_is_found(walking):
             updated[0].track_id, updated[0].score)
 
 
-def test_a_forecast_follows_the_motion_until_it_has_coasted_long_enough(walking):
+def test_a_forecast_follows_the_motion_until_it_is_too_old(walking):
     tracker, now, place = walking
     forecast = tracker.forecast()
-    for ahead in (0.1, 0.3, 0.55):
+    for ahead in (0.1, 0.3, 1.0):
         center = forecast.at(now + ahead)[0].box[[0, 2]].mean()
-        assert center == pytest.approx(place + 60 * ahead, abs=4)
-    assert forecast.at(now + 0.65) == []
+        assert center == pytest.approx(place + 60 * ahead, abs=6)
+    assert forecast.at(now + 1.4) and forecast.at(now + 1.6) == []
     assert forecast.at(now - 0.01) is None, 'stamps went back'
+
+
+def test_who_is_not_given_out_any_more_is_not_foretold_either(walking):
+    tracker, now, _ = walking
+    assert tracker.update([], now + 0.5) and tracker.forecast().at(now + 0.5)
+    assert not tracker.update([], now + 0.7) and not tracker.forecast().at(now + 0.7)
 
 
 def test_a_forecast_stays_as_it_was_while_the_tracker_goes_on(walking):
