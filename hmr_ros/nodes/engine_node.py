@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import os
 import time
 from typing import Any
 
@@ -11,11 +12,17 @@ from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import ManagedNode
 from hmr_ros.runtime import BuildOptions, BuildWatch, Engine, load_engine
 
-#: cores that one call may use; the other nodes need the rest.
-THREADS = 1
+# The shipped networks are small, and more cores were not measured.
+_MOST_THREADS = 4
 _PROGRESS_EVERY_S = 1.0
 
 OpenEngine = Callable[[str, str, str, int, BuildOptions], Engine]
+
+
+def threads_for(parameter: int) -> int:
+    """Return cores for one call: `parameter`, or half of this process's where it is 0."""
+    # The other half is for detection, which runs at the same time.
+    return parameter or max(1, min(len(os.sched_getaffinity(0)) // 2, _MOST_THREADS))
 
 
 class EngineNode(ManagedNode):
@@ -35,9 +42,11 @@ class EngineNode(ManagedNode):
         self._destroyed = False
         self._told_progress_s = 0.0
 
-    def open_engine(self, name: str, max_batch: int) -> Engine:
+    def open_engine(self, name: str, max_batch: int, threads: int = 1) -> Engine:
         """
         Open an engine for at most `max_batch` people; it is closed by `unload`.
+
+        threads  processor cores of one call, where it runs on the processor
 
         Where it must be built first, a warning says so, and diagnostics show how far it is.
         """
@@ -46,7 +55,7 @@ class EngineNode(ManagedNode):
             watch=BuildWatch(self._announce_build, self._note_progress))
         try:
             engine = self._open_engine(
-                name, self.parameters['backend'], self.parameters['precision'], THREADS, options)
+                name, self.parameters['backend'], self.parameters['precision'], threads, options)
         finally:
             self.diagnostics.facts.pop('engine_build', None)
         self._engines.append(engine)

@@ -15,7 +15,7 @@ from hmr_ros.body import BodyModel, load_body
 from hmr_ros.msg import PersonBoxArray, SmplArray
 from hmr_ros.nodes.conversions import (
     boxes_from_message, camera_from_info, camera_to_message, person_to_message, pixels_of)
-from hmr_ros.nodes.engine_node import EngineNode
+from hmr_ros.nodes.engine_node import EngineNode, threads_for
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import run_nodes
 from hmr_ros.nodes.pairing import ExactPairing
@@ -109,9 +109,10 @@ class MeshRecoveryNode(EngineNode):
         names = [self.parameters[f'engine.{which}'] or self.parameters['engine']
                  for which in ('near', 'far')]
         recoveries, max_people = [], self.parameters['max_people']
+        threads = threads_for(self.parameters['threads'])
         for name in dict.fromkeys(names):
             recoveries.append(recovery_for(
-                self.open_engine(name, max_people), self._body, max_people))
+                self.open_engine(name, max_people, threads), self._body, max_people))
         self._recovery = recoveries[0] if len(recoveries) == 1 else NearFarRecovery(
             *recoveries, self.parameters['engine.far_below_px'], max_people)
 

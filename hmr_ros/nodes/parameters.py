@@ -160,6 +160,8 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         P('engine.far_below_px', 64.0, 'height of a person box below which engine.far takes over; '
           'tracks change 10 % beyond it', 1.0, 10000.0, dynamic=True),
         *BACKEND,
+        P('threads', 0, 'processor cores of one call of the engine; 0: half of those that the '
+          'process may use, at most 4', 0, 256),
         *BODY,
         P('fallback_fov_deg', 55.0, 'vertical field of view in degrees of cameras without '
           'calibration; 0: skip their frames', 0.0, 170.0, dynamic=True),

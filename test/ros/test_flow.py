@@ -51,6 +51,20 @@ def test_nothing_is_computed_while_nobody_listens(graph, engine):
     assert not engine.batches
 
 
+@pytest.mark.parametrize(('parameter', 'cores', 'threads'), [
+    (0, 1, 1), (0, 2, 1), (0, 4, 2), (0, 8, 4), (0, 64, 4), (3, 2, 3)])
+def test_half_of_the_cores_are_for_the_engine_unless_it_is_said(
+        graph, engine, monkeypatch, parameter, cores, threads):
+    monkeypatch.setattr('os.sched_getaffinity', lambda process: set(range(cores)))
+    asked = []
+
+    def open_engine(name, backend, precision, threads, build):
+        asked.append(threads)
+        return engine
+    graph.make(MeshRecoveryNode, {'threads': parameter}, open_engine=open_engine)
+    assert asked == [threads]
+
+
 def test_small_people_go_to_the_engine_for_them(graph, engine):
     engines = {'large': engine, 'small': type(engine)()}
     for name, one in engines.items():
