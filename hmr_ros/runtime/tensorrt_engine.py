@@ -29,6 +29,7 @@ WARM_UP_BATCH = 8
 # Activations of a network may take none, but an address is needed.
 _LEAST_ACTIVATIONS = 256
 _NO_GRAPHS = '; without CUDA graphs: '
+_CROPS = '; crops are cut on the GPU'
 _NO_CROPS = '; crops are cut on the processor: '
 #: the input that takes a batch of crops.
 _IMAGE = 'image'
@@ -212,6 +213,7 @@ class TensorRtEngine:
             kernel = CropKernel(self._session, cuda.device().compute_capability)
             kernel.warm_up(spec.shape[-1], self._buffers[_IMAGE].device)
             self._crops = kernel
+            self.reason += _CROPS
         except EngineError as error:
             self.reason += f'{_NO_CROPS}{error}'
 

@@ -199,19 +199,23 @@ def test_stand_ins_for_driver_and_nvrtc_have_nothing_that_the_real_ones_lack(ker
                 assert takes(doc, function.__code__.co_argcount - 1), f'{name}: {doc}'
 
 
-def test_arguments_of_a_kernel_are_of_the_form_that_the_driver_takes(kernel_parts):
+def test_kernels_and_their_arguments_are_of_the_form_that_the_driver_takes(kernel_parts):
     """Without a driver the call fails when that is looked for, after the arguments were taken."""
     driver, values = kernel_parts['driver'], (0, 1)
     start = functools.partial(
         driver.cuLaunchKernel, driver.CUfunction(0), 1, 1, 1, 16, 16, 1, 0, 12345)
-    with pytest.raises(TypeError):
-        start((values, ('pointer', 'int')), 0)
-    try:
-        error, = start((values, (ctypes.c_void_p, ctypes.c_int)), 0)
-    except RuntimeError as missing:
-        assert 'driver' in str(missing) or 'libcuda' in str(missing)
-    else:
-        assert int(error), 'there is no kernel at 0'
+    for call, wrong, right in (
+            (lambda given: start((values, given), 0), ('pointer', 'int'),
+             (ctypes.c_void_p, ctypes.c_int)),
+            (driver.cuModuleLoadData, object(), b'no code')):
+        with pytest.raises(TypeError):
+            call(wrong)
+        try:
+            error, *_ = call(right)
+        except RuntimeError as missing:
+            assert 'driver' in str(missing) or 'libcuda' in str(missing)
+        else:
+            assert int(error), 'there is neither a kernel at 0 nor code'
 
 
 def cuda_names():
