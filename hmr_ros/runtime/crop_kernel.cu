@@ -7,28 +7,29 @@
 #define STEPS 32
 #define HALF_WEIGHT (STEPS * STEPS / 2)
 
-struct Image {
+// The part of the image that a crop shows; what is not in it is not in the image either.
+struct Window {
     const unsigned char *pixels;  // rows without gaps, `channels` bytes a pixel
     int height, width, channels;
 };
 
 // One sample in `channel`, at a corner and parts of 32 right of and below it; 0 outside.
 static __device__ int sample(
-    const Image &image, int channel, int left, int top, int right_part, int lower_part)
+    const Window &window, int channel, int left, int top, int right_part, int lower_part)
 {
     int sum = 0;
     for (int down = 0; down < 2; ++down) {
         const int y = top + down;
-        if (y < 0 || y >= image.height)
+        if (y < 0 || y >= window.height)
             continue;
         const int row_weight = down ? lower_part : STEPS - lower_part;
-        const long long row = (long long)y * image.width;
+        const long long row = (long long)y * window.width;
         for (int across = 0; across < 2; ++across) {
             const int x = left + across;
-            if (x < 0 || x >= image.width)
+            if (x < 0 || x >= window.width)
                 continue;
             const int weight = row_weight * (across ? right_part : STEPS - right_part);
-            sum += weight * image.pixels[(row + x) * image.channels + channel];
+            sum += weight * window.pixels[(row + x) * window.channels + channel];
         }
     }
     return (sum + HALF_WEIGHT) / (STEPS * STEPS);
@@ -42,9 +43,10 @@ static __device__ int rounded_mean(int sum, int count)
 }
 
 // The grid: pixels of a crop in x and y, crops in z.
-// finer (crops); positions (crops, 2, length); levels (3, 256); batch (crops, 3, size, size).
+// windows (crops, 3): where in pixels each begins, height, width; finer (crops); positions
+// (crops, 2, length) in the windows; levels (3, 256); batch (crops, 3, size, size).
 extern "C" __global__ void cut_crops(
-    const unsigned char *pixels, int height, int width, int channels, int red, int green, int blue,
+    const unsigned char *pixels, const int *windows, int channels, int red, int green, int blue,
     const int *finer, const int *positions, int length, const float *levels, int size,
     float *batch)
 {
@@ -53,7 +55,8 @@ extern "C" __global__ void cut_crops(
     const int crop = blockIdx.z;
     if (x >= size || y >= size)
         return;
-    const Image image = {pixels, height, width, channels};
+    const int *part = windows + crop * 3;
+    const Window window = {pixels + part[0], part[1], part[2], channels};
     const int sources[3] = {red, green, blue};
     const int samples = finer[crop];
     const int *columns = positions + (long long)crop * 2 * length, *rows = columns + length;
@@ -64,7 +67,7 @@ extern "C" __global__ void cut_crops(
             const int column = columns[x * samples + across];
             for (int c = 0; c < 3; ++c)
                 sums[c] += sample(
-                    image, sources[c], column >> 5, row >> 5, column & 31, row & 31);
+                    window, sources[c], column >> 5, row >> 5, column & 31, row & 31);
         }
     }
     for (int c = 0; c < 3; ++c)

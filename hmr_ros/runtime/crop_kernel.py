@@ -80,8 +80,14 @@ class CropKernel:
 
         Wait for the session before the next call, which writes to the same memory.
         """
-        arrays = _arrays(image, plan)
-        self._launch = _launch_of(plan, arrays[0].shape, self._upload(arrays), batch)
+        _check_image(image, plan)
+        first, last = _shown(plan.positions, image.shape[1], image.shape[0])
+        parts = [image[top:bottom, left:right] for (left, top), (right, bottom) in zip(first, last)]
+        windows = np.broadcast_to(_table(parts), (len(plan.finer), 3))
+        addresses = self._upload([
+            windows, plan.finer, plan.positions - _STEPS * first[:, :, None], plan.levels], parts)
+        channels = image.shape[2] if image.ndim == 3 else 1
+        self._launch = _launch_of(plan, channels, addresses, batch)
         self.repeat()
 
     def repeat(self) -> None:
@@ -89,15 +95,19 @@ class CropKernel:
         grid, arguments = self._launch
         self._session.launch_kernel(self._kernel, grid, (_BLOCK, _BLOCK, 1), arguments)
 
-    def _upload(self, arrays: list[np.ndarray]) -> list[int]:
-        """Enqueue one copy of all `arrays`, and return where they will be."""
+    def _upload(self, arrays: list[np.ndarray], parts: list[np.ndarray]) -> list[int]:
+        """Enqueue one copy of `arrays` and then all `parts`; return where they will be."""
         ends = np.cumsum([-(-array.nbytes // _ALIGNMENT) * _ALIGNMENT for array in arrays])
-        starts = [0, *(int(end) for end in ends[:-1])]
-        self._make_room(int(ends[-1]))
+        starts = [0, *(int(end) for end in ends)]
+        size = starts[-1] + sum(part.nbytes for part in parts)
+        self._make_room(size)
         for start, array in zip(starts, arrays):
-            room = self._pinned[start:start + array.nbytes].view(array.dtype)
-            np.copyto(room.reshape(array.shape), array)
-        self._session.upload(self._device, self._pinned[:ends[-1]])
+            _put(self._pinned[start:start + array.nbytes], array)
+        end = starts[-1]
+        for part in parts:
+            _put(self._pinned[end:end + part.nbytes], part)
+            end += part.nbytes
+        self._session.upload(self._device, self._pinned[:size])
         return [self._device + start for start in starts]
 
     def _make_room(self, size: int) -> None:
@@ -111,30 +121,50 @@ class CropKernel:
         self._pinned = self._session.pinned_memory(size + size // 4)
 
 
+def _put(room: np.ndarray, array: np.ndarray) -> None:
+    np.copyto(room.view(array.dtype).reshape(array.shape), array)
+
+
 def _launch_of(
-        plan: CropPlan, shape: tuple[int, ...], addresses: list[int],
+        plan: CropPlan, channels: int, addresses: list[int],
         batch: int) -> tuple[tuple[int, int, int], list[tuple[int, type]]]:
-    """Return the grid and the arguments for an image of `shape`, as crop_kernel.cu takes them."""
-    pixels, finer, positions, levels = addresses
-    channels = shape[2] if len(shape) > 2 else 1
+    """Return the grid and the arguments, as crop_kernel.cu takes them."""
+    windows, finer, positions, levels, pixels = addresses
     pointer, whole = ctypes.c_void_p, ctypes.c_int
     tiles = -(-plan.size // _BLOCK)
     return (tiles, tiles, len(plan.finer)), [
-        (pixels, pointer), (shape[0], whole), (shape[1], whole), (channels, whole),
+        (pixels, pointer), (windows, pointer), (channels, whole),
         *((channel, whole) for channel in plan.channels), (finer, pointer),
         (positions, pointer), (plan.positions.shape[2], whole), (levels, pointer),
         (plan.size, whole), (batch, pointer)]
 
 
-def _arrays(image: np.ndarray, plan: CropPlan) -> list[np.ndarray]:
-    """Return image, finer, positions and levels; only the part that crops show has to travel."""
+def _check_image(image: np.ndarray, plan: CropPlan) -> None:
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or max(plan.channels) >= (
             image.shape[2] if image.ndim == 3 else 1):
         raise EngineError(
             f'image of crops is {image.dtype} {list(image.shape)}, but its channels '
             f'{plan.channels} are wanted; expected uint8 (H, W) or (H, W, channels)')
-    first = np.maximum(plan.positions[:, :, 0].min(axis=0) // _STEPS, 0)
+
+
+def _shown(positions: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the first corners and the ends, int32 x, y, of the windows that have to travel.
+
+    (N, 2): what each crop shows; or (1, 2): what all of them show, where that is less.
+    """
+    ends = np.int32([width, height])
+    first = np.clip(positions[:, :, 0] // _STEPS, 0, ends)
     # One more for the neighbour that a sample takes in, and one for the end of a slice.
-    last = np.maximum(plan.positions[:, :, -1].max(axis=0) // _STEPS + 2, first)
-    part = image[first[1]:last[1], first[0]:last[0]]
-    return [part, plan.finer, plan.positions - _STEPS * first[:, None], plan.levels]
+    last = np.clip(positions[:, :, -1] // _STEPS + 2, first, ends)
+    low, high = first.min(axis=0), last.max(axis=0)
+    if np.prod(last - first, axis=1).sum() > np.prod(high - low):
+        return low[None], high[None]
+    return first, last
+
+
+def _table(parts: list[np.ndarray]) -> np.ndarray:
+    """Return int32 (N, 3): where each part begins when they follow each other, height, width."""
+    ends = np.cumsum([part.nbytes for part in parts])
+    return np.int32([
+        (end - part.nbytes, *part.shape[:2]) for end, part in zip(ends, parts)])
