@@ -319,6 +319,20 @@ def benchmark_engines(
 
 
 @benchmark.command()
+def crops(
+        people: Annotated[int, typer.Option(help='People in the frame of 1080p.', min=1)] = 16,
+        size: Annotated[int, typer.Option(help='Pixels of a side of each crop.', min=8)] = 128,
+        seconds: Annotated[float, typer.Option(help='For each row.', min=0.01)] = 2.0,
+        json_file: JsonFile = None) -> None:
+    """Time the crops of a frame on the processor and, where there is a GPU, on that."""
+    result = _require('hmr_ros.evaluation.crop_speed').benchmark_crops(people, size, seconds)
+    columns = ['where', 'people', 'size', 'p50_ms', 'p95_ms']
+    _table('Crops', columns, [[row[column] for column in columns] for row in result['rows']])
+    console.print(f'GPU: {escape(result["gpu"])}')
+    _report(result, json_file)
+
+
+@benchmark.command()
 def pipeline(
         source: Annotated[Optional[str], typer.Argument(help='As for demo.')] = None,
         duration: Annotated[float, typer.Option(

@@ -47,6 +47,14 @@ def test_every_imported_message_package_is_a_dependency():
     assert used - {'hmr_ros', 'builtin_interfaces'} <= named
 
 
+def test_files_that_are_not_python_are_installed_with_pip_too():
+    patterns = re.findall(r"'(\*\*/[^']+)'", (ROOT / 'setup.py').read_text())
+    listed = {path for pattern in patterns for path in (ROOT / 'hmr_ros').glob(pattern)}
+    files = {path for path in (ROOT / 'hmr_ros').rglob('*')
+             if path.is_file() and path.suffix != '.py' and path.parent.name != '__pycache__'}
+    assert files and files <= listed
+
+
 def imports_of(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):

@@ -16,7 +16,8 @@ from hmr_ros.perception.errors import PerceptionError
 MARGIN = 1.25
 # Finer sampling of large crops stops here: beyond, it costs more than it shows.
 MOST_FINER = 4
-_RGB_FROM = {'rgb': None, 'bgr': cv2.COLOR_BGR2RGB, 'gray': cv2.COLOR_GRAY2RGB}
+#: which channel of an image of each colour order is red, green and blue.
+RGB_PLANES = {'rgb': (0, 1, 2), 'bgr': (2, 1, 0), 'gray': (0, 0, 0)}
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ def usable_box(box: np.ndarray, width: int, height: int) -> bool:
 
 def check_image(image: np.ndarray, color_order: str) -> None:
     """Raise PerceptionError unless `image` is non-empty uint8 of a known `color_order`."""
-    if color_order not in _RGB_FROM:
+    if color_order not in RGB_PLANES:
         raise PerceptionError(
-            f'color_order is {color_order!r}; expected one of {", ".join(sorted(_RGB_FROM))}')
+            f'color_order is {color_order!r}; expected one of {", ".join(sorted(RGB_PLANES))}')
     shape = '(H, W)' if color_order == 'gray' else '(H, W, 3)'
     dimensions = 2 if color_order == 'gray' else 3
     if (image.dtype != np.uint8 or image.ndim != dimensions or image.size == 0
@@ -87,48 +88,66 @@ def check_image(image: np.ndarray, color_order: str) -> None:
 
 
 @functools.lru_cache(maxsize=8)
-def _normalisation_table(mean: float, std: float) -> np.ndarray:
+def level_table(mean: float, std: float) -> np.ndarray:
+    """Return, float32 `(256,)`, what each grey level of a channel is in a batch: do not write."""
     return ((np.arange(256, dtype=np.float64) / 255 - mean) / std).astype(np.float32)
 
 
-def _normalise(crop: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+def _normalise(
+        crop: np.ndarray, color_order: str, tables: Sequence[np.ndarray], row: np.ndarray) -> None:
+    """Write `crop` (size, size[, 3]) in `color_order` into `row` float32 (3, size, size)."""
+    planes = [crop] if crop.ndim == 2 else cv2.split(crop)
     # A table look-up per channel is several times faster than float arithmetic on every pixel.
-    return np.stack([
-        cv2.LUT(np.ascontiguousarray(crop[..., c]), _normalisation_table(mean[c], std[c]))
-        for c in range(3)])
+    for target, source, table in zip(row, RGB_PLANES[color_order], tables):
+        cv2.LUT(planes[source], table, target)
+
+
+def finer_sampling(transform: CropTransform) -> int:
+    """Return how many times finer than its pixels, along both axes, a crop is sampled."""
+    return min(MOST_FINER, max(1, int(transform.side / transform.size)))
+
+
+def sampling_matrix(transform: CropTransform) -> np.ndarray:
+    """Affine map `(2, 3)` float64 from image pixels to the samples of a crop."""
+    finer = finer_sampling(transform)
+    matrix = finer * transform.matrix.astype(np.float64)
+    # The mean of `finer` pixels lies this far behind the first of them.
+    matrix[:, 2] += 0.5 * (finer - 1)
+    return matrix
+
+
+def cut_bilinear(image: np.ndarray, transform: CropTransform) -> np.ndarray:
+    """
+    Cut one crop: uint8 `(size, size[, 3])` in the image's colours, bilinear, black outside it.
+
+    A crop of at least twice its size in image pixels is sampled that many times finer and averaged,
+    so that fine patterns do not alias. `image` is uint8 `(H, W[, 3])`.
+    """
+    size, finer = transform.size, finer_sampling(transform)
+    crop = cv2.warpAffine(
+        image, sampling_matrix(transform), (finer * size, finer * size), flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    if finer > 1:
+        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+    return crop
 
 
 def crop_person(image: np.ndarray, color_order: str, transform: CropTransform) -> np.ndarray:
     """
-    Cut one crop: uint8 RGB `(size, size, 3)`, bilinear, black outside the image.
+    Cut one crop as `cut_bilinear` does, in RGB: uint8 `(size, size, 3)`.
 
-    A crop of at least twice its size in image pixels is sampled that many times finer and averaged,
-    so that fine patterns do not alias. `image` is uint8 `(H, W, 3)` in `color_order` 'rgb' or
-    'bgr', or `(H, W)` for 'gray'.
+    `image` is uint8 `(H, W, 3)` in `color_order` 'rgb' or 'bgr', or `(H, W)` for 'gray'.
     """
-    finer = min(MOST_FINER, max(1, int(transform.side / transform.size)))
-    matrix = finer * transform.matrix.astype(np.float64)
-    # The mean of `finer` pixels lies this far behind the first of them.
-    matrix[:, 2] += 0.5 * (finer - 1)
-    side, size = finer * transform.size, transform.size
-    crop = cv2.warpAffine(
-        image, matrix, (side, side), flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    if finer > 1:
-        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
-    return _to_rgb(crop, color_order)
-
-
-def _to_rgb(crop: np.ndarray, color_order: str) -> np.ndarray:
-    code = _RGB_FROM[color_order]
+    crop = cut_bilinear(image, transform)
+    code = {'rgb': None, 'bgr': cv2.COLOR_BGR2RGB, 'gray': cv2.COLOR_GRAY2RGB}[color_order]
     return crop if code is None else cv2.cvtColor(crop, code)
 
 
-def cut_window(image: np.ndarray, color_order: str, transform: CropTransform) -> np.ndarray:
+def cut_window(image: np.ndarray, transform: CropTransform) -> np.ndarray:
     """
-    Cut the image pixels of one crop: uint8 RGB `(side, side, 3)`, black outside the image.
+    Cut the image pixels of one crop: uint8 `(side, side[, 3])`, black outside the image.
 
-    `image` as for `crop_person`; the crop's side and left upper corner must be whole numbers.
+    `image` is uint8 `(H, W[, 3])`; the crop's side and left upper corner must be whole numbers.
     """
     side = round(transform.side)
     left, top = round(transform.center_x - 0.5 * side), round(transform.center_y - 0.5 * side)
@@ -138,7 +157,7 @@ def cut_window(image: np.ndarray, color_order: str, transform: CropTransform) ->
     window = np.zeros((side, side, *image.shape[2:]), np.uint8)
     part = image[rows, columns]
     window[rows.start - top:, columns.start - left:][:part.shape[0], :part.shape[1]] = part
-    return _to_rgb(window, color_order)
+    return window
 
 
 @dataclass(frozen=True)
@@ -147,14 +166,49 @@ class CropStyle:
     How a network wants its crops.
 
     place  makes the CropTransform of a usable box (x0, y0, x1, y1) and a size in crop pixels
-    cut    cuts it from an image of a colour order, as `crop_person` does
+    cut    cuts it from an image in that one's colours, as `cut_bilinear` does
     """
 
     place: Callable[[np.ndarray, int], CropTransform]
-    cut: Callable[[np.ndarray, str, CropTransform], np.ndarray]
+    cut: Callable[[np.ndarray, CropTransform], np.ndarray]
 
 
-BILINEAR = CropStyle(CropTransform.from_box, crop_person)
+BILINEAR = CropStyle(CropTransform.from_box, cut_bilinear)
+
+
+def place_crops(
+        image: np.ndarray, color_order: str, boxes: np.ndarray, size: int,
+        style: CropStyle = BILINEAR) -> list[CropTransform | None]:
+    """
+    Place the crops of `size` pixels around `boxes` (M, 4): x0, y0, x1, y1 in pixels.
+
+    None where a box was rejected (see `usable_box`): bad boxes never raise. An image that cannot
+    be used raises PerceptionError.
+    """
+    check_image(image, color_order)
+    height, width = image.shape[:2]
+    return [
+        style.place(box, size) if usable_box(box, width, height) else None
+        for box in boxes]
+
+
+def level_tables(mean: Sequence[float], std: Sequence[float]) -> list[np.ndarray]:
+    """Return the `level_table` of R, G and B."""
+    return [level_table(float(m), float(s)) for m, s in zip(mean, std)]
+
+
+def cut_crops(
+        image: np.ndarray, color_order: str, transforms: Sequence[CropTransform], size: int,
+        mean: Sequence[float], std: Sequence[float], style: CropStyle = BILINEAR) -> np.ndarray:
+    """
+    Cut and normalise crops that `place_crops` has placed: float32 `(N, 3, size, size)`.
+
+    mean, std  per channel R, G, B of values 0 to 1
+    """
+    batch, tables = np.empty((len(transforms), 3, size, size), np.float32), level_tables(mean, std)
+    for row, transform in zip(batch, transforms):
+        _normalise(style.cut(image, transform), color_order, tables, row)
+    return batch
 
 
 def crop_people(
@@ -162,7 +216,7 @@ def crop_people(
         mean: Sequence[float], std: Sequence[float], style: CropStyle = BILINEAR,
 ) -> tuple[np.ndarray, list[CropTransform | None]]:
     """
-    Cut and normalise the crops of all people of one frame.
+    Place, cut and normalise the crops of all people of one frame.
 
     image  uint8 `(H, W, 3)` in `color_order` 'rgb' or 'bgr', or `(H, W)` for 'gray'
     boxes  `(M, 4)` x0, y0, x1, y1 in pixels
@@ -170,18 +224,8 @@ def crop_people(
     style  where the crops lie and how they are sampled
 
     Returns the batch float32 `(N, 3, size, size)` of the N usable boxes in their order, and M
-    transforms, None where a box was rejected (see `usable_box`). Bad boxes never raise; an image
-    that cannot be used raises PerceptionError.
+    transforms, None where a box was rejected; raises as `place_crops` does.
     """
-    check_image(image, color_order)
-    height, width = image.shape[:2]
-    transforms = [
-        style.place(box, size) if usable_box(box, width, height) else None
-        for box in boxes]
+    transforms = place_crops(image, color_order, boxes, size, style)
     used = [transform for transform in transforms if transform is not None]
-    batch = np.empty((len(used), 3, size, size), np.float32)
-    mean = tuple(float(value) for value in mean)
-    std = tuple(float(value) for value in std)
-    for row, transform in zip(batch, used):
-        row[:] = _normalise(style.cut(image, color_order, transform), mean, std)
-    return batch, transforms
+    return cut_crops(image, color_order, used, size, mean, std, style), transforms

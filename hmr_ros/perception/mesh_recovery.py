@@ -6,14 +6,16 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 import time
-from typing import Mapping, Protocol, Sequence
+from typing import Callable, Mapping, Protocol, Sequence
 
 import numpy as np
 
 from hmr_ros.body.model import BodyModel
 from hmr_ros.perception import keypoint_guided, rotations
 from hmr_ros.perception.camera import Camera
-from hmr_ros.perception.crops import BILINEAR, crop_people, CropStyle, CropTransform
+from hmr_ros.perception.crop_plan import CropPlan, plan_crops
+from hmr_ros.perception.crops import (
+    BILINEAR, CropStyle, CropTransform, cut_crops, place_crops)
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.inverse_kinematics import solve_rotations
 from hmr_ros.perception.keypoint_guided import JOINTS, Projection
@@ -26,6 +28,20 @@ class Network(Protocol):
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch."""
         ...
+
+
+class CroppingNetwork(Network, Protocol):
+    """An engine that may cut bilinear crops itself, so that their batch never leaves its device."""
+
+    @property
+    def run_crops(self) -> Callable[
+            [np.ndarray, CropPlan, Mapping[str, np.ndarray]], dict[str, np.ndarray]] | None:
+        """Run one batch of crops of an image, given the other inputs; None where it cannot."""
+        ...
+
+
+#: runs some of the crops of a frame, given the other inputs of all of them.
+_RunCrops = Callable[[slice, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 class NetworkFacts(Protocol):
@@ -81,7 +97,11 @@ def settings_for(facts: NetworkFacts | None, body: BodyModel) -> RecoverySetting
 
 @dataclass(frozen=True)
 class RecoveryRecord:
-    """Times in milliseconds of the last frame, and boxes and people that were left out of it."""
+    """
+    Times in milliseconds of the last frame, and boxes and people that were left out of it.
+
+    An engine that cuts the crops itself does so in `network_ms`; `crop_ms` is their planning then.
+    """
 
     crop_ms: float = 0.0
     network_ms: float = 0.0
@@ -117,7 +137,7 @@ class BodyRecovery(abc.ABC):
     style: CropStyle = BILINEAR
 
     def __init__(
-            self, engine: Network, body: BodyModel,
+            self, engine: Network | CroppingNetwork, body: BodyModel,
             settings: RecoverySettings = RecoverySettings()) -> None:
         self._engine = engine
         self._body = body
@@ -141,12 +161,13 @@ class BodyRecovery(abc.ABC):
         start = time.perf_counter()
         settings = self._settings
         boxes = best_boxes(boxes, settings.max_people)
-        batch, transforms = crop_people(
+        transforms = place_crops(
             image, color_order, np.array([box.box for box in boxes]).reshape(-1, 4),
-            settings.image_size, settings.mean, settings.std, self.style)
+            settings.image_size, self.style)
         used = [(box, t) for box, t in zip(boxes, transforms) if t is not None]
+        run_crops = self._crops(image, color_order, [transform for _, transform in used])
         cropped = time.perf_counter()
-        outputs = self._run(self._feeds(batch, [box for box, _ in used]))
+        outputs = self._run(run_crops, len(used), self._other_feeds([box for box, _ in used]))
         inferred = time.perf_counter()
         height, width = image.shape[:2]
         if (camera.width, camera.height) != (width, height):
@@ -155,10 +176,23 @@ class BodyRecovery(abc.ABC):
         self._note(boxes, used, people, (start, cropped, inferred, time.perf_counter()))
         return people
 
-    @abc.abstractmethod
-    def _feeds(
-            self, batch: np.ndarray, boxes: Sequence[PersonBox]) -> dict[str, np.ndarray]:
-        """Return the engine's inputs for crops `(N, 3, S, S)` of `boxes`."""
+    def _crops(
+            self, image: np.ndarray, color_order: str,
+            transforms: Sequence[CropTransform]) -> _RunCrops:
+        """Cut the crops, or plan them for an engine that does it; return what runs them."""
+        settings, run_crops = self._settings, getattr(self._engine, 'run_crops', None)
+        if run_crops is not None and self.style is BILINEAR:
+            plan = plan_crops(
+                color_order, transforms, settings.image_size, settings.mean, settings.std)
+            return lambda rows, feeds: run_crops(image, plan.part(rows), feeds)
+        batch = cut_crops(
+            image, color_order, transforms, settings.image_size, settings.mean, settings.std,
+            self.style)
+        return lambda rows, feeds: self._engine.run({'image': batch[rows], **feeds})
+
+    def _other_feeds(self, boxes: Sequence[PersonBox]) -> dict[str, np.ndarray]:
+        """Return the engine's inputs for `boxes` besides their crops."""
+        return {}
 
     @abc.abstractmethod
     def _check(self, outputs: Mapping[str, np.ndarray]) -> None:
@@ -177,11 +211,13 @@ class BodyRecovery(abc.ABC):
             good &= np.all(np.isfinite(array.reshape(len(good), -1)), axis=1)
         return good
 
-    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        step, count = self._settings.max_batch, len(feeds['image'])
-        parts = [
-            self._engine.run({name: array[first:first + step] for name, array in feeds.items()})
-            for first in range(0, count, step)]
+    def _run(
+            self, run_crops: _RunCrops, count: int,
+            feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        step, parts = self._settings.max_batch, []
+        for first in range(0, count, step):
+            rows = slice(first, first + step)
+            parts.append(run_crops(rows, {name: array[rows] for name, array in feeds.items()}))
         if not parts:
             return {}
         for part in parts:
@@ -219,10 +255,6 @@ class BodyRecovery(abc.ABC):
 
 class MeshRecovery(BodyRecovery):
     """Recovers bodies by an engine of keypoint_guided: keypoints, then inverse kinematics."""
-
-    def _feeds(
-            self, batch: np.ndarray, boxes: Sequence[PersonBox]) -> dict[str, np.ndarray]:
-        return {'image': batch}
 
     def _check(self, outputs: Mapping[str, np.ndarray]) -> None:
         keypoint_guided.check_outputs(outputs)

@@ -11,7 +11,7 @@ import numpy as np
 
 from hmr_ros.perception import rotations
 from hmr_ros.perception.camera import Camera
-from hmr_ros.perception.crops import crop_person, CropStyle, CropTransform, cut_window
+from hmr_ros.perception.crops import CropStyle, CropTransform, cut_bilinear, cut_window
 from hmr_ros.perception.outputs import check_shapes
 from hmr_ros.perception.resampling import resize
 
@@ -107,11 +107,13 @@ def _native_window(box: np.ndarray, size: int) -> CropTransform:
     return CropTransform(left + 0.5 * side, top + 0.5 * side, float(side), size)
 
 
-def _crop_bicubic(image: np.ndarray, color_order: str, transform: CropTransform) -> np.ndarray:
-    """Cut at native pixels, then resize: uint8 RGB `(size, size, 3)`."""
+def _crop_bicubic(image: np.ndarray, transform: CropTransform) -> np.ndarray:
+    """Cut at native pixels, then resize: uint8 `(size, size[, 3])` in the image's colours."""
     if transform.side > _LARGEST_BICUBIC:
-        return crop_person(image, color_order, transform)
-    return resize(cut_window(image, color_order, transform), transform.size)
+        return cut_bilinear(image, transform)
+    window, size = cut_window(image, transform), transform.size
+    resized = resize(window.reshape(*window.shape[:2], -1), size)
+    return resized.reshape(size, size, *image.shape[2:])
 
 
 #: how `hmr_ros.perception.crops.crop_people` makes the crops of this network.

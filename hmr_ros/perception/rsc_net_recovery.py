@@ -31,10 +31,9 @@ class RscNetRecovery(BodyRecovery):
         super().__init__(engine, body, settings)
         self._rows = rsc_net.RowSelector()
 
-    def _feeds(
-            self, batch: np.ndarray, boxes: Sequence[PersonBox]) -> dict[str, np.ndarray]:
+    def _other_feeds(self, boxes: Sequence[PersonBox]) -> dict[str, np.ndarray]:
         sides = np.array([rsc_net.native_side(box.box) for box in boxes])
-        return {'image': batch, 'row': self._rows.rows([box.track_id for box in boxes], sides)}
+        return {'row': self._rows.rows([box.track_id for box in boxes], sides)}
 
     def _check(self, outputs: Mapping[str, np.ndarray]) -> None:
         rsc_net.check_outputs(outputs)

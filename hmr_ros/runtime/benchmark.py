@@ -42,7 +42,7 @@ class BareSession:
         self._session = None
 
 
-def _times_ms(works: Sequence[Callable[[], object]], seconds: float) -> np.ndarray:
+def times_ms(works: Sequence[Callable[[], object]], seconds: float) -> np.ndarray:
     """
     Times `(len(works), runs)`; `seconds` for each of them.
 
@@ -98,7 +98,7 @@ def _rows(
     for engine in engines:
         engine.run(feeds)
     # A default argument binds each engine now, not the last one later.
-    times = _times_ms([lambda engine=engine: engine.run(feeds) for engine in engines], seconds)
+    times = times_ms([lambda engine=engine: engine.run(feeds) for engine in engines], seconds)
     for engine, row in zip(engines, times):
         p50, p95 = np.percentile(row, (50, 95))
         yield {

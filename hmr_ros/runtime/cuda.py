@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 import ctypes
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
 from hmr_ros.runtime.engine import EngineError
 
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+_REMEDY = 'check the driver, and that no other program has stopped the GPU'
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,26 @@ class Cuda:
         words = text.decode() if isinstance(text, bytes) else str(text)
         if int(error) == _OUT_OF_MEMORY:
             return f'{words} (CUDA error 2); free GPU memory or build with a smaller --max-batch'
-        return (f'{words} (CUDA error {int(error)}); check the driver, and that no other program '
-                'has stopped the GPU')
+        return f'{words} (CUDA error {int(error)}); {_REMEDY}'
+
+    @property
+    def driver(self) -> Any:
+        """`cuda.bindings.driver`, which has what the runtime API lacks: kernels of one's own."""
+        try:
+            from cuda.bindings import driver
+        except ImportError as error:
+            raise EngineError(f'cuda.bindings.driver cannot be imported ({error}); install '
+                              'cuda-python again') from error
+        return driver
+
+    def take_of_driver(self, result: tuple, what: str) -> Any:
+        """As `take`, for a call of the driver."""
+        error, *values = result
+        if int(error):
+            _, words = self.driver.cuGetErrorString(error)
+            raise EngineError(f'{what} failed: {(words or b"unknown error").decode()} '
+                              f'(CUDA driver error {int(error)}); {_REMEDY}')
+        return values[0] if values else None
 
     def device(self) -> Device:
         """Return the first GPU. Raises EngineError when there is none that can be used."""
@@ -76,7 +95,7 @@ def find_cuda() -> Cuda:
 
 class CudaSession:
     """
-    A stream of its own, and all memory and graphs used with it; `close` frees them.
+    A stream of its own, and all memory, graphs and kernels used with it; `close` frees them.
 
     Use it from one thread.
     """
@@ -87,6 +106,7 @@ class CudaSession:
         self._device_memory: list[int] = []
         self._pinned_memory: list[int] = []
         self._graphs: list[Any] = []
+        self._modules: list[Any] = []
         cuda.take(self._runtime.cudaSetDevice(0), 'choosing the GPU (cudaSetDevice)')
         # The default stream would wait for everybody else's work.
         self._stream = cuda.take(
@@ -112,6 +132,14 @@ class CudaSession:
             f'pinning {size} bytes of memory (cudaHostAlloc)'))
         self._pinned_memory.append(address)
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def give_back(self, device: int, pinned: np.ndarray) -> None:
+        """Free memory before the end; nothing that was enqueued may still use it."""
+        self._device_memory.remove(device)
+        self._pinned_memory.remove(pinned.ctypes.data)
+        self._cuda.take(self._runtime.cudaFree(device), 'freeing GPU memory (cudaFree)')
+        self._cuda.take(self._runtime.cudaFreeHost(pinned.ctypes.data),
+                        'freeing pinned memory (cudaFreeHost)')
 
     def upload(self, address: int, array: np.ndarray) -> None:
         """Enqueue a copy of pinned `array` to the GPU."""
@@ -164,6 +192,25 @@ class CudaSession:
         self._cuda.take(self._runtime.cudaGraphLaunch(graph, self._stream),
                         'running a graph (cudaGraphLaunch)')
 
+    def load_kernel(self, code: bytes, name: str) -> Any:
+        """Return the kernel `name` of machine code made for this GPU."""
+        driver, take = self._cuda.driver, self._cuda.take_of_driver
+        module = take(driver.cuModuleLoadData(code), f'loading kernel {name} (cuModuleLoadData)')
+        self._modules.append(module)
+        return take(driver.cuModuleGetFunction(module, name.encode()),
+                    f'finding kernel {name} (cuModuleGetFunction)')
+
+    def launch_kernel(
+            self, kernel: Any, grid: tuple[int, int, int], block: tuple[int, int, int],
+            arguments: Sequence[tuple[Any, type]]) -> None:
+        """Enqueue a kernel; `arguments` are values with their ctypes types."""
+        values, types = zip(*arguments)
+        self._cuda.take_of_driver(
+            self._cuda.driver.cuLaunchKernel(
+                kernel, grid[0], grid[1], grid[2], block[0], block[1], block[2], 0, self.stream,
+                (values, types), 0),
+            'starting a kernel (cuLaunchKernel)')
+
     def close(self) -> None:
         """Free everything, whatever fails on the way; a second time does nothing."""
         if self._stream is None:
@@ -172,9 +219,12 @@ class CudaSession:
         runtime.cudaStreamSynchronize(stream)
         for graph in self._graphs:
             runtime.cudaGraphExecDestroy(graph)
+        for module in self._modules:
+            self._cuda.driver.cuModuleUnload(module)
         for address in self._device_memory:
             runtime.cudaFree(address)
         for address in self._pinned_memory:
             runtime.cudaFreeHost(address)
         runtime.cudaStreamDestroy(stream)
-        self._graphs, self._device_memory, self._pinned_memory = [], [], []
+        self._graphs, self._modules = [], []
+        self._device_memory, self._pinned_memory = [], []

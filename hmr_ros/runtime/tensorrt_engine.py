@@ -7,7 +7,7 @@ TensorRT is never imported here: the module is given as `trt`, CUDA as `Cuda`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 import math
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from hmr_ros.runtime.checks import check_feeds, check_free_axes, check_tensors, measured
+from hmr_ros.runtime.crop_kernel import CropKernel, CropPlan
 from hmr_ros.runtime.cuda import Cuda, CudaSession
 from hmr_ros.runtime.engine import EngineError, TensorSpec
 from hmr_ros.runtime.engine_cache import StoredEngine
@@ -28,6 +29,10 @@ WARM_UP_BATCH = 8
 # Activations of a network may take none, but an address is needed.
 _LEAST_ACTIVATIONS = 256
 _NO_GRAPHS = '; without CUDA graphs: '
+_CROPS = '; crops are cut on the GPU'
+_NO_CROPS = '; crops are cut on the processor: '
+#: the input that takes a batch of crops.
+_IMAGE = 'image'
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class BatchProgram:
     context  belongs to this size only: a graph holds the state of the context it was captured from
     inputs   name -> pinned array of this size
     outputs  the same
-    graph    copies and network as one CUDA graph; None when they cannot be captured
+    graph    the network and the copies of its outputs as one CUDA graph; None when they cannot be
+             captured. Inputs come before it: uploaded, or cut on the GPU
     """
 
     context: Any
@@ -88,8 +94,10 @@ class TensorRtEngine:
         self._trt, self._thread = trt, threading.get_ident()
         self._programs: dict[int, BatchProgram] = {}
         self._session: CudaSession | None = CudaSession(cuda)
+        self._crops: CropKernel | None = None
         try:
             self._open(stored)
+            self._offer_crops(cuda)
         except BaseException:
             self.close()
             raise
@@ -101,24 +109,73 @@ class TensorRtEngine:
         Raises EngineError also for more people than the engine was built for, and when called
         from another thread than the one that loaded it.
         """
+        self._check_caller()
+        program = self._program(check_feeds(self.name, self.inputs, feeds))
+        self._upload(program, feeds)
+        return self._finish(program)
+
+    @property
+    def run_crops(self) -> Callable[
+            [np.ndarray, CropPlan, Mapping[str, np.ndarray]], dict[str, np.ndarray]] | None:
+        """
+        What runs one batch of crops that the GPU cuts itself; None where it cannot: see `reason`.
+
+        It takes the image, uint8 `(H, W[, channels])`, the plan of its crops, and the inputs
+        besides 'image'. It returns and raises what `run` does.
+        """
+        return self._run_crops if self._crops is not None else None
+
+    def _run_crops(
+            self, image: np.ndarray, plan: CropPlan,
+            feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self._check_caller()
+        batch = self._check_plan(plan, feeds)
+        program = self._program(batch)
+        self._upload(program, feeds)
+        self._crops.cut(image, plan, self._buffers[_IMAGE].device)
+        return self._finish(program)
+
+    def _check_plan(self, plan: CropPlan, feeds: Mapping[str, np.ndarray]) -> int:
+        """Return the number of crops, which the other inputs must have too."""
+        others = [spec for spec in self.inputs if spec.name != _IMAGE]
+        spec, = (spec for spec in self.inputs if spec.name == _IMAGE)
+        batch, rows = len(plan.finer), check_feeds(self.name, others, feeds)
+        if spec.shape_for(batch) != (batch, 3, plan.size, plan.size) or not batch:
+            raise EngineError(
+                f'{batch} crops of {plan.size} pixels for engine {self.name!r}, whose input '
+                f'{_IMAGE!r} is {list(spec.shape)}; expected at least one, of its size')
+        if any(-1 in spec.shape for spec in others) and rows != batch:
+            raise EngineError(f'{batch} crops but {rows} rows of the other inputs of engine '
+                              f'{self.name!r}; expected as many')
+        return batch
+
+    def _check_caller(self) -> None:
         if self._session is None:
             raise EngineError(f'engine {self.name!r} was closed; load it again')
         if threading.get_ident() != self._thread:
             raise EngineError(
                 f'engine {self.name!r} was loaded by another thread, which alone may run it; load '
                 'one in each thread')
-        batch = check_feeds(self.name, self.inputs, feeds)
+
+    def _program(self, batch: int) -> BatchProgram:
         if batch > self.max_batch:
             raise EngineError(
                 f'{batch} people for engine {self.name!r}, which was built for at most '
                 f'{self.max_batch}; {replace(self._key, max_batch=batch).remedy}, or give fewer')
-        program = self._programs.get(batch) or self._prepare(batch)
+        return self._programs.get(batch) or self._prepare(batch)
+
+    def _upload(self, program: BatchProgram, feeds: Mapping[str, np.ndarray]) -> None:
+        """Enqueue copies of the inputs that are given."""
         for name, array in feeds.items():
             np.copyto(program.inputs[name], array)
+            self._session.upload(self._buffers[name].device, program.inputs[name])
+
+    def _finish(self, program: BatchProgram) -> dict[str, np.ndarray]:
+        """Run the network on the inputs that were enqueued, and wait for its outputs."""
         if program.graph is not None:
             self._session.launch(program.graph)
         else:
-            self._enqueue(program.context, program.inputs, program.outputs)
+            self._enqueue(program.context, program.outputs)
         self._session.wait()
         # The pinned memory is written again by the next call.
         return {name: array.copy() for name, array in program.outputs.items()}
@@ -126,7 +183,7 @@ class TensorRtEngine:
     def close(self) -> None:
         """Free contexts, engine, stream and memory, in this order."""
         self._programs = {}
-        self._engine = self._runtime = self._buffers = None
+        self._engine = self._runtime = self._buffers = self._crops = None
         if self._session is not None:
             self._session.close()
             self._session = None
@@ -145,6 +202,20 @@ class TensorRtEngine:
             for spec in (*self.inputs, *self.outputs)}
         for batch in range(1, min(WARM_UP_BATCH, self.max_batch) + 1):
             self._prepare(batch)
+
+    def _offer_crops(self, cuda: Cuda) -> None:
+        """Make the kernel that cuts crops, where the network takes such; without it say why."""
+        spec = next((spec for spec in self.inputs if spec.name == _IMAGE), None)
+        if spec is None or spec.dtype != 'float32' or spec.shape[:2] != (-1, 3) or len(
+                set(spec.shape[2:])) != 1 or len(spec.shape) != 4:
+            return
+        try:
+            kernel = CropKernel(self._session, cuda.device().compute_capability)
+            kernel.warm_up(spec.shape[-1], self._buffers[_IMAGE].device)
+            self._crops = kernel
+            self.reason += _CROPS
+        except EngineError as error:
+            self.reason += f'{_NO_CROPS}{error}'
 
     def _deserialise(self, stored: StoredEngine) -> Any:
         self._logger = make_logger(self._trt)
@@ -208,32 +279,26 @@ class TensorRtEngine:
         views = {name: buffer.view(shapes[name]) for name, buffer in self._buffers.items()}
         inputs = {spec.name: views[spec.name] for spec in self.inputs}
         outputs = {spec.name: views[spec.name] for spec in self.outputs}
-        for array in inputs.values():
+        for name, array in inputs.items():
             array.fill(0)
+            self._session.upload(self._buffers[name].device, array)
         # TensorRT settles what depends on the shapes in the first run, which cannot be captured.
-        self._enqueue(context, inputs, outputs)
+        self._enqueue(context, outputs)
         self._session.wait()
-        program = BatchProgram(
-            context, inputs, outputs, self._capture(context, inputs, outputs))
+        program = BatchProgram(context, inputs, outputs, self._capture(context, outputs))
         self._programs[batch] = program
         return program
 
-    def _capture(
-            self, context: Any, inputs: Mapping[str, np.ndarray],
-            outputs: Mapping[str, np.ndarray]) -> Any:
+    def _capture(self, context: Any, outputs: Mapping[str, np.ndarray]) -> Any:
         try:
-            return self._session.capture(lambda: self._enqueue(context, inputs, outputs))
+            return self._session.capture(lambda: self._enqueue(context, outputs))
         except EngineError as error:
             # Some layers cannot be captured; the engine is slower, not wrong.
             if _NO_GRAPHS not in self.reason:
                 self.reason += f'{_NO_GRAPHS}{error}'
             return None
 
-    def _enqueue(
-            self, context: Any, inputs: Mapping[str, np.ndarray],
-            outputs: Mapping[str, np.ndarray]) -> None:
-        for name, array in inputs.items():
-            self._session.upload(self._buffers[name].device, array)
+    def _enqueue(self, context: Any, outputs: Mapping[str, np.ndarray]) -> None:
         self._must(context.execute_async_v3(self._session.stream), 'could not be run')
         for name, array in outputs.items():
             self._session.download(array, self._buffers[name].device)

@@ -75,6 +75,40 @@ def test_thin_stripes_do_not_alias():
     assert np.ptp(crop[10:-10, 10:-10].astype(int)) <= 4 and abs(crop.mean() - 127) < 8
 
 
+def plainly(image, color_order, transform, mean, std):
+    """Cut and normalise one crop step by step, a picture for each."""
+    finer = min(crops.MOST_FINER, max(1, int(transform.side / transform.size)))
+    matrix = finer * transform.matrix.astype(np.float64)
+    matrix[:, 2] += 0.5 * (finer - 1)
+    size = (transform.size, transform.size)
+    crop = cv2.warpAffine(
+        image, matrix, (finer * size[0], finer * size[1]), flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    if finer > 1:
+        crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
+    if color_order != 'rgb':
+        crop = cv2.cvtColor(crop, {
+            'bgr': cv2.COLOR_BGR2RGB, 'gray': cv2.COLOR_GRAY2RGB}[color_order])
+    return ((crop / 255 - mean) / std).astype(np.float32).transpose(2, 0, 1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    color_order=st.sampled_from(['rgb', 'bgr', 'gray']), size=st.sampled_from([8, 33, 64]),
+    seed=st.integers(0, 2**32 - 1))
+def test_batches_are_bit_by_bit_those_of_one_step_after_the_other(color_order, size, seed):
+    rng = np.random.default_rng(seed)
+    shape = (90, 120) if color_order == 'gray' else (90, 120, 3)
+    # Every other column, so that images with gaps between their pixels are seen too.
+    image = rng.integers(0, 256, (shape[0], 2 * shape[1], *shape[2:]), dtype=np.uint8)[:, ::2]
+    transforms = [
+        crops.CropTransform(*rng.uniform(-20, 140, 2), side, size)
+        for side in size * rng.uniform(0.1, 6, 3)]
+    batch = crops.cut_crops(image, color_order, transforms, size, MEAN, STD)
+    for row, transform in zip(batch, transforms):
+        np.testing.assert_array_equal(row, plainly(image, color_order, transform, MEAN, STD))
+
+
 def test_channels_and_constants():
     image = np.full((50, 50, 3), (10, 100, 200), np.uint8)
     box = np.array([[10, 10, 40, 40]])

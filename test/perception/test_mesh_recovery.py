@@ -10,10 +10,12 @@ import pytest
 from hmr_ros.perception import inverse_kinematics as ik
 from hmr_ros.perception import keypoint_guided, rotations
 from hmr_ros.perception.camera import Camera
+from hmr_ros.perception.crop_plan import plan_crops
 from hmr_ros.perception.crops import CropTransform
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.mesh_recovery import MeshRecovery, RecoverySettings, settings_for
 from hmr_ros.perception.person import PersonBox
+from hmr_ros.perception.rsc_net_recovery import RscNetRecovery
 
 CAMERA = Camera(600.0, 600.0, 320.0, 240.0, 640, 480)
 IMAGE = np.zeros((480, 640, 3), np.uint8)
@@ -77,6 +79,48 @@ def test_people_come_back_in_order_over_several_batches():
         assert person.score == pytest.approx(0.9 * chance, abs=1e-5)
         for array in (person.pose, person.transl, person.joints3d, person.crop_transform):
             assert array.dtype == np.float32
+
+
+class CroppingEngine(ScriptedEngine):
+    """Plays outputs too, and notes what it was asked to cut."""
+
+    def __init__(self, outputs):
+        super().__init__(outputs)
+        self.asked = []
+
+    def run_crops(self, image, plan, feeds):
+        self.asked.append((image, plan, feeds))
+        return super().run({'image': np.empty(len(plan))})
+
+    def run(self, feeds):
+        raise AssertionError('the batch was made on the processor')
+
+
+def test_an_engine_that_cuts_crops_is_given_the_image_and_the_plan():
+    body, _, joints, boxes, outputs = scene(5)
+    engine = CroppingEngine(outputs)
+    recovery = MeshRecovery(engine, body, RecoverySettings(max_batch=2))
+    outside = PersonBox(np.float32([700, 10, 760, 100]), 0.9, 'away')
+    people = recovery.recover(IMAGE, 'bgr', CAMERA, [outside, *boxes])
+    assert engine.batches == [2, 2, 1] and recovery.rejected_boxes == 1
+    np.testing.assert_allclose(people[4].joints3d, joints[4, :24], atol=1e-3)
+    transforms = [CropTransform.from_box(box.box, 256) for box in boxes]
+    whole = plan_crops('bgr', transforms, 256, RecoverySettings.mean, RecoverySettings.std)
+    for (image, plan, feeds), rows in zip(engine.asked, (slice(0, 2), slice(2, 4), slice(4, 5))):
+        assert image is IMAGE and feeds == {} and plan.channels == (2, 1, 0)
+        np.testing.assert_array_equal(plan.positions, whole.positions[rows])
+        np.testing.assert_array_equal(plan.finer, whole.finer[rows])
+    assert recovery.recover(IMAGE, 'bgr', CAMERA, [outside]) == []
+
+
+def test_an_engine_that_cannot_cut_after_all_and_other_styles_get_batches():
+    body, _, _, boxes, outputs = scene(2)
+    engine = ScriptedEngine(outputs)
+    engine.run_crops = None
+    assert len(MeshRecovery(engine, body).recover(IMAGE, 'bgr', CAMERA, boxes)) == 2
+    other = CroppingEngine({})
+    with pytest.raises(AssertionError, match='made on the processor'):
+        RscNetRecovery(other, body).recover(IMAGE, 'bgr', CAMERA, boxes)
 
 
 def test_bad_boxes_and_nan_people_are_dropped_and_counted():

@@ -106,7 +106,7 @@ def test_very_large_crops_keep_their_place(side):
     image = np.zeros((1300, 1300, 3), np.uint8)
     image[600:, 700:] = 250
     transform = CropTransform(650.0, 650.0, float(side), 224)
-    crop = rsc_net.CROPS.cut(image, 'rgb', transform)
+    crop = rsc_net.CROPS.cut(image, transform)
     x, y = transform.to_crop(np.array([700, 600]))
     assert abs(np.sum(crop[-1, :, 0] < 125) - x) <= 1
     assert abs(np.sum(crop[:, -1, 0] < 125) - y) <= 1

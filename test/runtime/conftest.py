@@ -12,6 +12,7 @@ from hmr_ros.runtime.manifest import ManifestEntry, add_entry, file_sha256
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_cuda import FakeCuda  # noqa: E402
+from fake_kernels import FakeDriver, FakeNvrtc  # noqa: E402
 from fake_tensorrt import make_tensorrt  # noqa: E402
 from mock_networks import IMAGE, OUTPUTS, write_mock  # noqa: E402
 
@@ -36,15 +37,19 @@ def install(monkeypatch, tmp_path):
     pytest.importorskip('onnxruntime', reason='the stand-in computes with onnxruntime')
     monkeypatch.setenv('HMR_ENGINE_CACHE_DIR', str(tmp_path / 'built'))
 
-    def install(version='10.3.0', **cuda_arguments):
-        cuda = FakeCuda(**cuda_arguments)
+    def install(version='10.3.0', nvrtc=True, **cuda_arguments):
+        cuda, bindings = FakeCuda(**cuda_arguments), ModuleType('cuda.bindings')
+        parts = {'runtime': cuda, 'driver': FakeDriver(cuda), 'nvrtc': FakeNvrtc(not nvrtc)}
         tensorrt = make_tensorrt(cuda, version)
-        bindings = ModuleType('cuda.bindings')
-        bindings.runtime = cuda
         for name, module in (('tensorrt', tensorrt), ('cuda', ModuleType('cuda')),
-                             ('cuda.bindings', bindings), ('cuda.bindings.runtime', cuda)):
+                             ('cuda.bindings', bindings)):
             monkeypatch.setitem(sys.modules, name, module)
-        return SimpleNamespace(tensorrt=tensorrt, cuda=cuda, built=tmp_path / 'built')
+        for name, part in parts.items():
+            setattr(bindings, name, part)
+            monkeypatch.setitem(sys.modules, f'cuda.bindings.{name}', part)
+        return SimpleNamespace(
+            tensorrt=tensorrt, cuda=cuda, driver=parts['driver'], nvrtc=parts['nvrtc'],
+            built=tmp_path / 'built')
     return install
 
 

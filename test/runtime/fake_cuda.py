@@ -53,6 +53,7 @@ class FakeCuda:
             totalGlobalMem=8 << 30)
         self.devices, self.memory, self.streams, self.graphs = devices, {}, {}, []
         self.launches, self.fail_on, self.size_limit = 0, None, 1 << 30
+        self.uploads = []
 
     def stream_of(self, handle):
         return self.streams[int(handle)]
@@ -135,6 +136,8 @@ class FakeCuda:
     def cudaMemcpyAsync(self, target, source, size, kind, stream):
         there, here = self.bytes_at(target, size), self.bytes_at(source, size)
         assert kind in tuple(cudaMemcpyKind)
+        if kind == cudaMemcpyKind.cudaMemcpyHostToDevice:
+            self.uploads.append((target, size))
         stream.enqueue(lambda: ctypes.memmove(there, here, size))
         return (OK,)
 

@@ -35,6 +35,22 @@ def write_mock(path, dtype=np.float32, free_axis=False, unknown_outputs=False):
     return path
 
 
+def write_mock_with_rows(path):
+    """Write a network of two inputs: the mean colour of the image, times its whole-number row."""
+    onnx = pytest.importorskip('onnx', reason='writing mock networks needs the onnx package')
+    helper, value = onnx.helper, onnx.helper.make_tensor_value_info
+    nodes = [helper.make_node('ReduceMean', ['image'], ['mean'], axes=[2, 3], keepdims=0),
+             helper.make_node('Cast', ['row'], ['factor'], to=1),
+             helper.make_node('Unsqueeze', ['factor', 'last'], ['column']),
+             helper.make_node('Mul', ['mean', 'column'], ['colour'])]
+    graph = helper.make_graph(
+        nodes, 'mock_with_rows', [value('image', 1, ['N', 3, 8, 8]), value('row', 7, ['N'])],
+        [value('colour', 1, ['N', 3])], [onnx.numpy_helper.from_array(np.int64([1]), 'last')])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
+    onnx.save(model, str(path))
+    return path
+
+
 def write_temporal_mock(path, features=6, hidden=5, layers=2):
     """
     Write a recurrent network: each layer halves its state and adds a linear map of the feature.

@@ -8,6 +8,8 @@ Everything that can be known without them is in test_tensorrt_engine.py and its 
 import numpy as np
 import pytest
 
+from hmr_ros.perception.crop_plan import plan_crops
+from hmr_ros.perception.crops import CropTransform, cut_crops
 from hmr_ros.runtime import BuildOptions, EngineError, load_engine
 from hmr_ros.runtime.benchmark import random_feeds
 from hmr_ros.runtime.manifest import engines_folder, read_manifest
@@ -42,6 +44,23 @@ def test_shipped_engines_give_the_results_of_onnxruntime(name, precision):
         for output, array in engine.run(feeds).items():
             limit = TOLERANCES[precision] * max(np.abs(expected[output]).max(), 1)
             assert np.abs(array - expected[output]).max() < limit, (output, batch)
+    engine.close()
+
+
+@pytest.mark.parametrize('color_order', ['bgr', 'gray'])
+def test_crops_of_the_gpu_are_those_of_the_processor(color_order):
+    engine = load_engine('keypoint_guided', 'tensorrt', 'fp32', build=BuildOptions(4, True))
+    assert engine.run_crops, engine.reason
+    size, rng = engine.entry.image_size, np.random.default_rng(0)
+    shape = (700, 900) if color_order == 'gray' else (700, 900, 3)
+    image = 255 * rng.integers(0, 2, shape).astype(np.uint8)
+    for sides in ([90.0], [60.0, 300.0, 1000.0, 20.0], [90.0]):
+        transforms = [CropTransform(*rng.uniform(-20, 900, 2), side, size) for side in sides]
+        facts = (color_order, transforms, size, engine.entry.mean, engine.entry.std)
+        expected = engine.run({'image': cut_crops(image, *facts)})
+        for name, array in engine.run_crops(image, plan_crops(*facts), {}).items():
+            # The same batch gives the same numbers, whichever way it came.
+            assert np.abs(array - expected[name]).max() < 1e-4 * np.abs(expected[name]).max(), name
     engine.close()
 
 

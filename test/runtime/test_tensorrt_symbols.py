@@ -2,11 +2,14 @@
 """Every name of TensorRT and CUDA that the package uses exists in NVIDIA's own bindings."""
 
 import ast
+import ctypes
+import functools
 from pathlib import Path
 import shutil
 
 from binding_facts import binding_folders, read_facts, run_with_binding, takes
 from fake_cuda import FakeCuda
+from fake_kernels import FakeDriver, FakeNvrtc
 from fake_tensorrt import make_tensorrt
 import pytest
 
@@ -157,6 +160,62 @@ def runtime():
     """Return the real `cuda.bindings.runtime`, which imports without a GPU."""
     return pytest.importorskip(
         'cuda.bindings.runtime', reason='cuda-bindings is not installed')
+
+
+@pytest.fixture(scope='module')
+def kernel_parts():
+    """Return the real modules that make and run kernels, which import without their libraries."""
+    reason = 'cuda-bindings is not installed'
+    return {'driver': pytest.importorskip('cuda.bindings.driver', reason=reason),
+            'nvrtc': pytest.importorskip('cuda.bindings.nvrtc', reason=reason)}
+
+
+def kernel_calls():
+    """Return (module, function, number of arguments) for each call of the driver and NVRTC."""
+    calls = set()
+    for file, part in (('cuda.py', 'driver'), ('kernel_compiler.py', 'nvrtc')):
+        for node in nodes_of(file):
+            names = chain(node.func) if isinstance(node, ast.Call) else []
+            if len(names) > 1 and names[-2] == part:
+                assert not node.keywords
+                calls.add((part, names[-1], len(node.args)))
+    return calls
+
+
+def test_every_call_of_driver_and_nvrtc_exists_and_takes_as_many_arguments(kernel_parts):
+    calls = kernel_calls()
+    assert {'cuModuleLoadData', 'cuModuleGetFunction', 'cuLaunchKernel', 'cuModuleUnload',
+            'nvrtcCompileProgram', 'nvrtcGetCUBIN'} <= {name for _, name, _ in calls}
+    for part, name, count in calls:
+        doc = getattr(kernel_parts[part], name).__doc__
+        assert takes(doc.split('\n\n')[0], count), f'{name}: {doc[:160]}'
+
+
+def test_stand_ins_for_driver_and_nvrtc_have_nothing_that_the_real_ones_lack(kernel_parts):
+    for fake, part in ((FakeDriver, 'driver'), (FakeNvrtc, 'nvrtc')):
+        for name, function in vars(fake).items():
+            if name.startswith(('cu', 'nvrtc')):
+                doc = getattr(kernel_parts[part], name).__doc__.split('\n\n')[0]
+                assert takes(doc, function.__code__.co_argcount - 1), f'{name}: {doc}'
+
+
+def test_kernels_and_their_arguments_are_of_the_form_that_the_driver_takes(kernel_parts):
+    """Without a driver the call fails when that is looked for, after the arguments were taken."""
+    driver, values = kernel_parts['driver'], (0, 1)
+    start = functools.partial(
+        driver.cuLaunchKernel, driver.CUfunction(0), 1, 1, 1, 16, 16, 1, 0, 12345)
+    for call, wrong, right in (
+            (lambda given: start((values, given), 0), ('pointer', 'int'),
+             (ctypes.c_void_p, ctypes.c_int)),
+            (driver.cuModuleLoadData, object(), b'no code')):
+        with pytest.raises(TypeError):
+            call(wrong)
+        try:
+            error, *_ = call(right)
+        except RuntimeError as missing:
+            assert 'driver' in str(missing) or 'libcuda' in str(missing)
+        else:
+            assert int(error), 'there is neither a kernel at 0 nor code'
 
 
 def cuda_names():
