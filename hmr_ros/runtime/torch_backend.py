@@ -83,9 +83,9 @@ def open_engine(
     try:
         network = TorchNetwork(content, path, device)
         runner = GraphRunner(network) if on_gpu else EagerRunner(network, threads)
-    except RuntimeError as error:
-        if isinstance(error, EngineError):
-            raise
+    except EngineError:
+        raise
+    except (AssertionError, RuntimeError) as error:
         raise EngineError(f'torch {torch.__version__} cannot use {place}: {error}') from error
     return TorchEngine(network, runner, sha256, precision, entry, f'{reason}; on {place}')
 

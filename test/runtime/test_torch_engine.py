@@ -177,6 +177,21 @@ def test_auto_takes_torch_only_with_a_gpu(engines, monkeypatch, gpus, cuda, back
     assert re.match(reason, engine.reason)
 
 
+def test_a_gpu_that_fails_is_named_and_auto_goes_on(engines, monkeypatch):
+    """The torch of this test may lack CUDA altogether."""
+    def refuse(device):
+        raise RuntimeError('CUDA error: out of memory')
+    monkeypatch.setitem(sys.modules, 'tensorrt', None)
+    monkeypatch.setattr(torch_backend, 'count_gpus', lambda: 1)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'Fake GPU')
+    monkeypatch.setattr(torch.cuda, 'Stream', refuse)
+    with pytest.raises(EngineError, match='cannot use Fake GPU: CUDA error: out of memory'):
+        load_engine('mock', 'torch')
+    engine = load_engine('mock')
+    assert engine.backend == 'onnxruntime' and 'not torch: torch' in engine.reason
+
+
 def test_auto_takes_tensorrt_before_torch(engines, gpu, monkeypatch):
     from hmr_ros.runtime import BuildOptions
     monkeypatch.setattr(torch_backend, 'find_torch_with_gpu', lambda: pytest.fail('asked'))
