@@ -2,8 +2,8 @@
 """
 Makes torch programs of an ONNX graph.
 
-onnx2torch 1.5.15 was looked at first: of opset 18 it lacks Split, Pad and the reductions over given
-axes, it takes no weights behind a Cast, it imports torchvision, and it reads shapes back from the
+onnx2torch 1.5.15 was looked at first: of opset 18 it lacks Split, Pad, ReduceMean and ReduceL2,
+it takes no weights behind a Cast, it imports torchvision, and it reads shapes back from the
 GPU in each run, which a CUDA graph cannot hold.
 """
 
