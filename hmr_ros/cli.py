@@ -304,15 +304,14 @@ def benchmark_engines(
         threads: Annotated[Optional[list[int]], typer.Option(help='Repeat for more.')] = None,
         seconds: Annotated[float, typer.Option(help='For each row.', min=0.01)] = 2.0,
         beside: Annotated[str, typer.Option(
-            help='none; torch: its own module, in turns with the engine; or bare: onnxruntime '
+            help='none; torch: the torch backend, in turns with the engine; or bare: onnxruntime '
                  'without the engine around it.')] = 'none',
         json_file: JsonFile = None) -> None:
     """Time every engine of the manifest."""
-    from hmr_ros.runtime.benchmark import BareSession, benchmark_engines as rows_of
-    _allowed('--beside', beside, ('none', 'torch', 'bare'))
-    contender = {'none': lambda entry, threads: None, 'bare': BareSession}.get(
-        beside) or _require('hmr_ros.evaluation.eager').eager_like
-    rows = list(rows_of(batch or [1, 2, 4], threads or [1, 2], seconds, contender))
+    from hmr_ros.runtime.benchmark import BareSession, benchmark_engines as rows_of, by_torch
+    contenders = {'none': lambda entry, threads: None, 'torch': by_torch, 'bare': BareSession}
+    _allowed('--beside', beside, tuple(contenders))
+    rows = list(rows_of(batch or [1, 2, 4], threads or [1, 2], seconds, contenders[beside]))
     columns = ['engine', 'network', 'backend', 'precision', 'batch', 'threads', 'p50_ms', 'p95_ms']
     _table('Engines', columns, [[row[column] for column in columns] for row in rows])
     _report({'rows': rows}, json_file)

@@ -30,7 +30,7 @@ ARGUMENTS = (
     ('detections', '', 'topic of vision_msgs/Detection2DArray of a detector of your own, with the '
      'stamps of its images; empty: person_detector looks for people', None),
     ('image_transport', '', 'how images arrive', ('', 'raw', 'compressed')),
-    ('backend', '', 'what runs the network', ('', 'auto', 'onnxruntime', 'tensorrt')),
+    ('backend', '', 'what runs the network', ('', 'auto', 'onnxruntime', 'tensorrt', 'torch')),
     ('smooth', 'true', 'temporal smoothing: markers are drawn from smpl_smoothed', BOOL),
     ('composed', 'false', 'all nodes in one process', BOOL),
     ('rviz', 'false', 'start RViz', BOOL),

@@ -13,7 +13,8 @@ from typing import Any
 
 from hmr_ros._version import __version__
 
-_DISTRIBUTIONS = ('numpy', 'opencv-python-headless', 'onnxruntime', 'tensorrt', 'ros-rclpy', 'mcap')
+_DISTRIBUTIONS = (
+    'numpy', 'opencv-python-headless', 'onnxruntime', 'tensorrt', 'torch', 'ros-rclpy', 'mcap')
 
 
 def machine() -> dict[str, Any]:

@@ -11,12 +11,11 @@ import torch
 
 from hmr_ros.body import load_body
 from hmr_ros.body.loading import OPEN_BODY
-from hmr_ros.evaluation.eager import EagerEngine
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.detection import HogPersonDetector, HogSettings
 from hmr_ros.perception.mesh_recovery import MeshRecovery, settings_for
 from hmr_ros.perception.person import Person, PersonBox
-from hmr_ros.runtime import resolve_engine
+from hmr_ros.runtime import load_engine
 
 FOV_DEG = 55.0
 
@@ -24,19 +23,17 @@ FOV_DEG = 55.0
 class NaivePeople:
     """
     People of one picture after the other: every place is searched in every picture, each person
-    goes through the network alone and layer by layer, and smplx makes the mesh.
+    goes through the network alone, run by torch, and smplx makes the mesh.
 
-    The network has random weights, on which its speed does not depend; decoding and inverse
-    kinematics are the pipeline's own.
+    Decoding and inverse kinematics are the pipeline's own.
     """
 
     def __init__(self, max_people: int, engine: str = 'keypoint_guided') -> None:
         """`engine` names the one whose network is run, for at most `max_people` people."""
-        _, entry = resolve_engine(engine)
+        network = load_engine(engine, 'torch', threads=os.cpu_count() or 1)
         body = load_body()
         self._detector = HogPersonDetector(HogSettings(scan_frames=1, max_people=max_people))
-        self._recovery = MeshRecovery(
-            EagerEngine.like(entry, os.cpu_count() or 1), body, settings_for(entry, body))
+        self._recovery = MeshRecovery(network, body, settings_for(network.entry, body))
         self._body = _smplx_body()
         self.faces = body.faces
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hmr_ros.runtime.build_options import BuildOptions, BuildWatch
 from hmr_ros.runtime.engine import Engine, EngineError, TensorSpec
@@ -15,7 +16,7 @@ __all__ = [
     'ManifestEntry', 'PRECISIONS', 'TensorSpec', 'engines_folder', 'load_engine',
     'resolve_engine', 'temporal_engines']
 
-BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
+BACKENDS = ('auto', 'onnxruntime', 'tensorrt', 'torch')
 PRECISIONS = ('auto', 'fp32', 'fp16', 'int8')
 DEFAULT_NETWORK = 'keypoint_guided'
 
@@ -62,10 +63,11 @@ def load_engine(
     Load a network, ready to run; its `entry` is the manifest entry or None.
 
     name_or_path  see `resolve_engine`
-    backend       'onnxruntime', 'tensorrt', or 'auto': tensorrt where there is one with a GPU and
-                  an engine that was built for it, else onnxruntime; `reason` of the result says why
+    backend       'onnxruntime', 'tensorrt', 'torch', or 'auto': tensorrt where there is one with a
+                  GPU and an engine that was built for it, else torch where it sees a GPU, else
+                  onnxruntime; `reason` of the result says why
     precision     'fp32', 'fp16', 'int8' (files with explicit quantization), or 'auto': what the
-                  backend is best at; onnxruntime computes in fp32
+                  backend is best at; onnxruntime computes in fp32, torch too unless told otherwise
     threads       cores one call may use on the CPU; 0 lets the backend choose
     build         for engines that are built for a GPU: how, and whether now
 
@@ -78,23 +80,43 @@ def load_engine(
     if threads < 0:
         raise EngineError(f'threads is {threads}; expected 0 (backend chooses) or more')
     path, entry = resolve_engine(name_or_path)
-    if backend == 'onnxruntime':
-        return _open_onnx(path, entry, precision, threads, 'backend onnxruntime was asked for')
+    if backend == 'auto':
+        return _open_best(path, entry, precision, threads, build)
+    reason = f'backend {backend} was asked for'
+    if backend == 'tensorrt':
+        from hmr_ros.runtime import tensorrt_backend
+        return _open_tensorrt(
+            tensorrt_backend.find_stack(), path, entry, precision, build, reason)
+    if backend == 'torch':
+        from hmr_ros.runtime import torch_backend
+        return torch_backend.open_engine(
+            torch_backend.find_torch(), path, entry, precision, threads, reason)
+    return _open_onnx(path, entry, precision, threads, reason)
+
+
+def _open_best(
+        path: Path, entry: ManifestEntry | None, precision: str, threads: int,
+        build: BuildOptions) -> Engine:
+    from hmr_ros.runtime import tensorrt_backend, torch_backend
     try:
-        return _open_tensorrt(path, entry, precision, build, backend)
+        stack = tensorrt_backend.find_stack()
+        return _open_tensorrt(
+            stack, path, entry, precision, build,
+            f'TensorRT {stack.trt.__version__} and the GPU {stack.device.name} are here')
     except EngineError as error:
-        if backend == 'tensorrt':
-            raise
-        return _open_onnx(path, entry, precision, threads, f'not tensorrt: {error}')
+        reason = f'not tensorrt: {error}'
+    try:
+        torch = torch_backend.find_torch_with_gpu()
+        return torch_backend.open_engine(torch, path, entry, precision, threads, reason)
+    except EngineError as error:
+        reason += f'; not torch: {error}'
+    return _open_onnx(path, entry, precision, threads, reason)
 
 
 def _open_tensorrt(
-        path: Path, entry: ManifestEntry | None, precision: str, build: BuildOptions,
-        backend: str) -> Engine:
+        stack: Any, path: Path, entry: ManifestEntry | None, precision: str, build: BuildOptions,
+        reason: str) -> Engine:
     from hmr_ros.runtime import tensorrt_backend
-    stack = tensorrt_backend.find_stack()
-    reason = ('backend tensorrt was asked for' if backend == 'tensorrt' else
-              f'TensorRT {stack.trt.__version__} and the GPU {stack.device.name} are here')
     network = tensorrt_backend.Network.read(path, entry)
     return tensorrt_backend.open_engine(stack, network, precision, build, reason)
 

@@ -42,6 +42,11 @@ class BareSession:
         self._session = None
 
 
+def by_torch(entry: ManifestEntry, threads: int) -> Engine:
+    """Return the engine of an entry on the torch backend; its errors are `load_engine`'s."""
+    return load_engine(entry.name, 'torch', threads=threads)
+
+
 def times_ms(works: Sequence[Callable[[], object]], seconds: float) -> np.ndarray:
     """
     Times `(len(works), runs)`; `seconds` for each of them.

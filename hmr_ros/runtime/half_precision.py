@@ -45,30 +45,41 @@ def choose_precision(precision: str, content: bytes, path: Path) -> str:
     return precision
 
 
-def typed_network(content: bytes, precision: str, path: Path) -> bytes:
+def parse_network(content: bytes, path: Path) -> Any:
     """
-    Return the ONNX file that computes in `precision`; inputs and outputs stay as they are.
+    Return the ONNX model of a file's `content`.
 
     Raises EngineError when it is not ONNX, or the onnx package is missing.
     """
     try:
         import onnx
     except ImportError as error:
-        raise EngineError('onnx is not installed, and building an engine needs it; '
-                          '`pip install onnx onnxruntime`') from error
+        raise EngineError(
+            'onnx is not installed, and building an engine or running it by torch needs it; '
+            '`pip install onnx onnxruntime`') from error
     try:
-        model = onnx.load_model_from_string(content)
+        return onnx.load_model_from_string(content)
     except Exception as error:  # protobuf has several, by implementation
         raise EngineError(f'{path} is not an ONNX model: {error}; export it again with '
                           '`hmr export`') from error
-    _fold_weights(onnx, model)
+
+
+def typed_network(content: bytes, precision: str, path: Path) -> bytes:
+    """
+    Return the ONNX file that computes in `precision`; inputs and outputs stay as they are.
+
+    Raises EngineError when it is not ONNX, or the onnx package is missing.
+    """
+    model = parse_network(content, path)
+    _fold_weights(model)
     if precision == 'fp16':
         model = _in_half_precision(model)
     return model.SerializeToString()
 
 
-def _fold_weights(onnx: Any, model: Any) -> None:
+def _fold_weights(model: Any) -> None:
     """Replace each Cast of a stored weight by its result: kernels must be constants."""
+    import onnx
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in [node for node in graph.node if node.op_type == 'Cast']:

@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from hmr_ros.runtime import torch_backend
 from hmr_ros.runtime.manifest import ManifestEntry, add_entry, file_sha256
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -15,6 +16,13 @@ from fake_cuda import FakeCuda  # noqa: E402
 from fake_kernels import FakeDriver, FakeNvrtc  # noqa: E402
 from fake_tensorrt import make_tensorrt  # noqa: E402
 from mock_networks import IMAGE, OUTPUTS, write_mock  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(request, monkeypatch):
+    """Let `backend: auto` choose alike on all machines, but in tests of the GPU."""
+    if request.node.get_closest_marker('cuda') is None:
+        monkeypatch.setattr(torch_backend, '_DRIVER', 'no driver')
 
 
 @pytest.fixture
