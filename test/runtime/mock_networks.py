@@ -68,3 +68,48 @@ def write_temporal_mock(path, features=6, hidden=5, layers=2):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
     onnx.save(model, str(path))
     return path
+
+
+def write_convolutions(path, outlier='', layers=4, channels=8):
+    """
+    Write convolutions `conv_0` ... with activations, a residual sum, and a map to joints `uvd`.
+
+    One weight of the layer `outlier` is a thousand times the others, in every channel, so that 8
+    bits leave nothing of those; the layer before gives it zeros, so that it does nothing else.
+    """
+    onnx = pytest.importorskip('onnx', reason='writing mock networks needs the onnx package')
+    helper, rng = onnx.helper, np.random.default_rng(2)
+    constants, nodes, before = {}, [], 'image'
+    for i in range(layers):
+        width = 3 if i == 0 else channels
+        weight = rng.normal(0, (2 / (9 * width)) ** 0.5, (channels, width, 3, 3))
+        if outlier == f'conv_{i}':
+            weight[:, 0, 1, 1] *= 1000
+        bias = rng.normal(0, 0.1, channels)
+        if outlier == f'conv_{i + 1}':
+            weight[0], bias[0] = 0, 0
+        constants |= {f'kernel_{i}': weight, f'bias_{i}': bias}
+        nodes += [
+            helper.make_node('Conv', [before, f'kernel_{i}', f'bias_{i}'], [f'map_{i}'],
+                             name=f'conv_{i}', pads=[1, 1, 1, 1]),
+            helper.make_node('Relu', [f'map_{i}'], [f'active_{i}'], name=f'relu_{i}')]
+        before = f'active_{i}'
+    constants['joints'] = rng.normal(0, 0.3, (channels, 288))
+    nodes += [
+        helper.make_node('Add', [before, f'active_{layers - 2}'], ['sum'], name='sum'),
+        helper.make_node('GlobalAveragePool', ['sum'], ['pooled'], name='pool'),
+        helper.make_node('Flatten', ['pooled'], ['flat'], name='flatten'),
+        helper.make_node('MatMul', ['flat', 'joints_float32'], ['product'], name='matmul'),
+        helper.make_node('Reshape', ['product', 'shape'], ['uvd'], name='reshape')]
+    # As the exporter stores them: float16 behind a Cast.
+    nodes.insert(0, helper.make_node('Cast', ['joints'], ['joints_float32'], name='cast', to=1))
+    tensors = [onnx.numpy_helper.from_array(
+        np.asarray(array, np.float16 if name == 'joints' else np.float32), name)
+        for name, array in constants.items()]
+    tensors.append(onnx.numpy_helper.from_array(np.int64([-1, 96, 3]), 'shape'))
+    graph = helper.make_graph(
+        nodes, 'convolutions', [helper.make_tensor_value_info('image', 1, ['N', 3, 8, 8])],
+        [helper.make_tensor_value_info('uvd', 1, ['N', 96, 3])], tensors)
+    onnx.save(helper.make_model(
+        graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), str(path))
+    return path
