@@ -547,13 +547,17 @@ def _show_quantization(report: dict[str, Any]) -> None:
     _table('Calibration, all layers in int8', ['method', *columns, ''], [
         [row['method'], *(row[key] for key in columns), 'chosen' if row['chosen'] else '']
         for row in report['methods']])
-    _table('Layers, each alone in int8', ['layer', 'operator', *columns, 'in the file'], [
-        [row['layer'], row['operator'], *(row[key] for key in columns),
-         'int8' if row['int8'] else 'float'] for row in report['layers']])
-    for title, rows in (('Held-out people', report.get('accuracy', [])),
-                        ('Speed, in turns', report.get('speed', []))):
-        if rows:
-            _table(title, list(rows[0]), [list(row.values()) for row in rows])
+    _table('Layers, each alone in int8', ['layer', 'operator', *columns, 'kept'], [
+        # Exporters end a layer's name with its operator.
+        ['/'.join(row['layer'].split('/')[-3:-1]) or row['layer'], row['operator'],
+         *(row[key] for key in columns), 'int8' if row['int8'] else 'float']
+        for row in report['layers']])
+    if 'accuracy' in report:
+        rows = report['accuracy']
+        _table('Held-out people', list(rows[0]), [list(row.values()) for row in rows])
+        timed = ['precision', 'batch', 'threads', 'p50_ms', 'p95_ms']
+        _table('Speed, in turns', timed, [
+            [row[key] for key in timed] for row in report['speed']])
     console.print(
         f'wrote {report["file"]}  {report["bytes"] / 1e6:.1f} MB: joints move '
         f'{report["loss"]["moved_mm"]:.1f} mm, PA-MPJPE changes by '

@@ -11,7 +11,7 @@ from hmr_ros.evaluation.errors import EvaluationError
 from hmr_ros.perception.crops import crop_people, CropStyle
 from hmr_ros.perception.detection import HogPersonDetector, HogSettings
 from hmr_ros.perception.mesh_recovery import RecoverySettings
-from hmr_ros.perception.video import SourceKind, VideoReader
+from hmr_ros.perception.video import source_kind, SourceKind, VideoReader
 
 #: pictures that are looked at; of a video, one a second.
 MOST_PICTURES = 200
@@ -45,13 +45,13 @@ def picture_feeds(
 
 
 def _pictures(source: str) -> Iterator[np.ndarray]:
+    kind = source_kind(source)
+    if kind.live:
+        raise EvaluationError(
+            f'{kind.value} {source!r} has no end; give a video file or a folder of pictures')
     reader = VideoReader(source)
     try:
-        if reader.kind.live:
-            raise EvaluationError(
-                f'{reader.kind.value} {source!r} has no end; give a video file or a folder of '
-                'pictures')
-        step = max(1, round(reader.frame_rate_hz)) if reader.kind is SourceKind.FILE else 1
+        step = max(1, round(reader.frame_rate_hz)) if kind is SourceKind.FILE else 1
         for number, (image, _) in enumerate(reader):
             if number >= step * MOST_PICTURES:
                 return

@@ -14,7 +14,8 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import (
     CalibrationDataReader, CalibrationMethod, create_calibrator, QDQQuantizer, quant_pre_process,
-    QuantType, TensorsData)
+    QuantType)
+from onnxruntime.quantization.calibrate import TensorsData
 
 from hmr_ros.runtime.half_precision import typed_network
 from hmr_ros.training.errors import TrainingError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import TensorsData
+from onnxruntime.quantization.calibrate import TensorsData
 
 from hmr_ros.evaluation.metrics import aligned_errors
 from hmr_ros.runtime.onnx_engine import open_session

@@ -64,7 +64,7 @@ def test_what_can_be_int8(tmp_path):
     model, _ = mock(tmp_path)
     convolutions = tuple(f'conv_{i}' for i in range(4))
     assert quantizable(model, TARGETS['cpu']) == convolutions
-    assert quantizable(model, TARGETS['both']) == (*convolutions, 'matmul')
+    assert quantizable(model, TARGETS['both']) == (*convolutions, 'matmul_uvd')
 
 
 def test_a_file_for_both_is_symmetric_and_tensorrt_may_have_it(tmp_path):
