@@ -27,7 +27,7 @@ from hmr_ros.training.quantization import (
     calibrate, Feeds, float_network, METHODS, quantizable, quantized, Target, TARGETS)
 from hmr_ros.training.rsc_net.ranges import MIDPOINTS
 from hmr_ros.training.sensitivity import (
-    Candidate, choose_layers, Judge, layer_losses, Run, runner)
+    Candidate, Choice, choose_layers, Judge, layer_losses, LayerLoss, Run, runner)
 from hmr_ros.training.synthetic import CLEAN, CutoutStore, Recipe, render_cutouts, SyntheticPeople
 
 #: neither training nor `held_out.SEED` draws these people.
@@ -207,56 +207,63 @@ def quantize_engine(request: Request, tell: Callable[[str], None]) -> dict[str, 
     if request.people < 2:
         raise EvaluationError(
             f'people is {request.people}; expected 2 or more: half of them calibrate')
+    _make_folder(request.out)
     original = _Original.read(request.name)
     pictures = original.pictures(request.pictures) if request.pictures else []
     tell(f'{request.people} synthetic people are drawn')
     store = render_cutouts(original.body, request.people, SEED)
-    half = request.people // 2
-    calibration = [
-        *_feeds(original, store, np.arange(half)), *pictures]
-    candidate, methods = _candidate(
-        request, original, calibration, store, np.arange(half, request.people), tell)
+    candidate, methods = _candidate(request, original, pictures, store, tell)
     losses = []
     for loss in layer_losses(candidate):
         losses.append(loss)
-        tell(f'{loss.layer}: {loss.loss.moved_mm:.2f} mm')
+        tell(f'{loss.layer} alone in int8: {loss.loss.moved_mm:.2f} mm')
     choice = choose_layers(candidate, losses, BUDGET_MM)
     content = quantized(candidate.model, candidate.target, candidate.ranges, choice.int8)
-    entry = _write(request, original, content)
+    entry = _write(request, original, content, choice)
     report = {
         'engine': entry.name, 'made_from': original.entry.name, 'target': request.target,
         'file': str(request.out / entry.file), 'sha256': entry.sha256, 'bytes': len(content),
-        'budget_mm': BUDGET_MM, 'loss': asdict(choice.loss), 'methods': methods,
-        'calibrated_on': {'synthetic_crops': 2 * half, 'picture_crops': sum(
+        'calibrated_on': {'synthetic_crops': 2 * (request.people // 2), 'picture_crops': sum(
             len(feed['image']) for feed in pictures)},
-        'layers': [{'layer': one.layer, 'operator': one.operator, **asdict(one.loss),
-                    'int8': one.layer in choice.int8} for one in losses]}
+        'methods': methods, **_chosen(losses, choice)}
     if request.samples:
         tell(f'{request.samples} held-out people are judged (rendered once)')
         report.update(_worth(request, original, content, entry))
     return report
 
 
-def _feeds(original: _Original, store: CutoutStore, which: np.ndarray) -> list[Feeds]:
-    """Inputs for clear and for degraded crops of the people `which`."""
-    return [feed for recipe in (CLEAN, Recipe())
-            for feed in original.people(store, SEED, recipe, which).feeds()]
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EvaluationError(f'folder {folder} cannot be made ({error.strerror}); give one that '
+                              'can be written') from error
+
+
+def _chosen(losses: Sequence[LayerLoss], choice: Choice) -> dict[str, Any]:
+    """What each layer loses alone, which of them are int8, and what the whole loses."""
+    return {
+        'budget_mm': BUDGET_MM, 'loss': asdict(choice.loss), 'layers': [
+            {'layer': one.layer, 'operator': one.operator, **asdict(one.loss),
+             'int8': one.layer in choice.int8} for one in losses]}
 
 
 def _candidate(
-        request: Request, original: _Original, calibration: Sequence[Feeds], store: CutoutStore,
-        judges: np.ndarray, tell: Callable[[str], None],
-        ) -> tuple[Candidate, list[dict[str, Any]]]:
+        request: Request, original: _Original, pictures: Sequence[Feeds], store: CutoutStore,
+        tell: Callable[[str], None]) -> tuple[Candidate, list[dict[str, Any]]]:
     """Calibrate by each method; the one that moves joints least, and what each moved."""
     model, target = float_network(original.content, original.path), TARGETS[request.target]
-    people = original.people(store, SEED, CLEAN, judges)
+    half = request.people // 2
+    people = original.people(store, SEED, CLEAN, np.arange(half, request.people))
     judge = Judge(people.joints, people.true, runner(
         model.SerializeToString(), original.path, request.threads))
+    feeds = [feed for recipe in (CLEAN, Recipe())
+             for feed in original.people(store, SEED, recipe, np.arange(half)).feeds()]
     found, rows = [], []
     for method in METHODS:
         candidate = Candidate(
-            model, target, calibrate(model, target, calibration, method), judge, original.path,
-            request.threads)
+            model, target, calibrate(model, target, [*feeds, *pictures], method), judge,
+            original.path, request.threads)
         loss = candidate.loss(quantizable(model, target))
         found.append((loss.moved_mm, candidate))
         rows.append({'method': method, **asdict(loss)})
@@ -265,14 +272,14 @@ def _candidate(
     return found[best][1], [{**row, 'chosen': i == best} for i, row in enumerate(rows)]
 
 
-def _write(request: Request, original: _Original, content: bytes) -> ManifestEntry:
-    request.out.mkdir(parents=True, exist_ok=True)
+def _write(
+        request: Request, original: _Original, content: bytes, choice: Choice) -> ManifestEntry:
     name = f'{original.entry.name}_int8'
     path = request.out / f'{name}.onnx'
     path.write_bytes(content)
     entry = replace(
         original.entry, name=name, file=path.name, sha256=file_sha256(path), weights='int8',
-        accuracy={})
+        accuracy={'pa_mpjpe_change_mm': round(choice.loss.change_mm, 2)})
     add_entry(request.out, entry)
     return entry
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes int8 of a trained network: explicit QuantizeLinear and DequantizeLinear nodes in its file."""
+"""Makes int8 of a network: explicit QuantizeLinear and DequantizeLinear nodes in its file."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`hmr quantize` writes an engine that loads, on the people it is given, and names what it lacks."""
+"""`hmr quantize` writes an engine that loads, calibrated on whom it is given, or says why not."""
 
 from dataclasses import replace
 import json
@@ -122,6 +122,8 @@ def test_unusable_engines_are_named(engines):
         quantize_engine(Request(str(alone / 'other.onnx'), engines), print)
     with pytest.raises(EvaluationError, match='people is 1'):
         quantize_engine(Request('mock', engines, people=1), print)
+    with pytest.raises(EvaluationError, match='mock.onnx cannot be made.*can be written'):
+        quantize_engine(Request('mock', engines / 'mock.onnx'), print)
 
 
 @pytest.mark.parametrize('target', ['both', 'cpu'])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""int8 files say what TensorRT and onnxruntime take, stay near the original, and name what costs."""
+"""int8 files say what those who run them take, stay near the original, and name what costs."""
 
 from pathlib import Path
 import sys
