@@ -124,7 +124,8 @@ def quantized(
     """
     Return the ONNX file of `model` with `layers` in int8, and the sums and maxima between them.
 
-    Weights are int8 of seven bits, symmetric, one scale per output channel.
+    Weights are int8 of seven bits, symmetric, one scale per output channel. What a layer takes is
+    rounded for all who take it, those in float too.
     """
     layers = frozenset(layers)
     if not layers:
