@@ -552,6 +552,52 @@ def export(
     console.print(f'wrote {folder / entry.file}, sha256 {entry.sha256}')
 
 
+@app.command()
+def quantize(
+        name: Annotated[str, typer.Argument(help='Engine of the manifest.')],
+        out: Annotated[Path, typer.Option(help='Folder for the file and its manifest.')],
+        pictures: Annotated[Optional[str], typer.Option(
+            help='Video file or folder of pictures with people to calibrate on, too.')] = None,
+        people: Annotated[int, typer.Option(
+            help='Synthetic people; half calibrate, half choose the layers.', min=2)] = 128,
+        target: Annotated[str, typer.Option(
+            help='both: TensorRT and onnxruntime; cpu: onnxruntime on processors, faster there.')
+            ] = 'both',
+        samples: Annotated[int, typer.Option(
+            help='Held-out people to judge fp32, fp16 and int8 on at the end.', min=0)] = 0,
+        json_file: JsonFile = None) -> None:
+    """Make an int8 engine within 1 mm PA-MPJPE of a float one; shows what each layer costs."""
+    quantization = _require('hmr_ros.evaluation.quantization')
+    _allowed('--target', target, tuple(quantization.TARGETS))
+    with console.status('') as status:
+        report = quantization.quantize_engine(quantization.Request(
+            name, out, target, people, pictures, samples), lambda line: status.update(escape(line)))
+    _show_quantization(report)
+    _report(report, json_file)
+
+
+def _show_quantization(report: dict[str, Any]) -> None:
+    columns = ['moved_mm', 'change_mm', 'spread_mm']
+    _table('Calibration, all layers in int8', ['method', *columns, ''], [
+        [row['method'], *(row[key] for key in columns), 'chosen' if row['chosen'] else '']
+        for row in report['methods']])
+    _table('Layers, each alone in int8', ['layer', 'operator', *columns, 'kept'], [
+        # Exporters end a layer's name with its operator.
+        ['/'.join(row['layer'].split('/')[-3:-1]) or row['layer'], row['operator'],
+         *(row[key] for key in columns), 'int8' if row['int8'] else 'float']
+        for row in report['layers']])
+    if 'accuracy' in report:
+        rows = report['accuracy']
+        _table('Held-out people', list(rows[0]), [list(row.values()) for row in rows])
+        timed = ['precision', 'batch', 'threads', 'p50_ms', 'p95_ms']
+        _table('Speed, in turns', timed, [
+            [row[key] for key in timed] for row in report['speed']])
+    console.print(
+        f'wrote {report["file"]}  {report["bytes"] / 1e6:.1f} MB: joints move '
+        f'{report["loss"]["moved_mm"]:.1f} mm, PA-MPJPE changes by '
+        f'{report["loss"]["change_mm"]:+.2f} ± {report["loss"]["spread_mm"]:.2f} mm')
+
+
 @app.command('average-weights')
 def average_weights(
         files: Annotated[list[Path], typer.Argument(help='Weights trained from one start.')],

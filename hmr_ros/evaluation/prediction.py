@@ -87,12 +87,18 @@ def project_each(points: np.ndarray, cameras: Sequence[Camera]) -> np.ndarray:
     return np.stack([camera.project_ahead(row) for camera, row in zip(cameras, points)])
 
 
+def normalised(images: np.ndarray, settings: RecoverySettings) -> np.ndarray:
+    """Crops `(N, S, S, 3)` uint8 RGB as an engine takes them, `(N, 3, S, S)` float32."""
+    batch = images.astype(np.float32) / 255
+    batch = (batch - np.float32(settings.mean)) / np.float32(settings.std)
+    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+
+
 def _run(engine: Network, settings: RecoverySettings, images: np.ndarray) -> dict[str, np.ndarray]:
     parts = []
     for first in range(0, len(images), settings.max_batch):
-        batch = images[first:first + settings.max_batch].astype(np.float32) / 255
-        batch = (batch - np.float32(settings.mean)) / np.float32(settings.std)
-        parts.append(engine.run({'image': np.ascontiguousarray(batch.transpose(0, 3, 1, 2))}))
+        batch = normalised(images[first:first + settings.max_batch], settings)
+        parts.append(engine.run({'image': batch}))
         keypoint_guided.check_outputs(parts[-1])
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     for name, array in outputs.items():

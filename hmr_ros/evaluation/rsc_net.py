@@ -19,6 +19,7 @@ from hmr_ros.body.model import BodyModel
 from hmr_ros.demo.report import context, write_json
 from hmr_ros.evaluation import held_out, metrics
 from hmr_ros.evaluation.errors import EvaluationError
+from hmr_ros.evaluation.prediction import normalised
 from hmr_ros.perception import rotations, rsc_net
 from hmr_ros.perception.mesh_recovery import RecoverySettings, settings_for
 from hmr_ros.runtime import Engine, load_engine
@@ -105,7 +106,7 @@ def errors_by_resolution(
         samples = held_out.draw_samples(people, indices)
         feeds, true = _feeds(samples['image'], settings), samples['joints3d'][:, :24]
         for column, run in zip(found, runs):
-            column.append(_batch_errors([_joints(run(feed), body) for feed in feeds], true))
+            column.append(_batch_errors([joints_of(run(feed), body) for feed in feeds], true))
         if progress:
             progress.advance(task, len(indices))
     return [Errors(*np.concatenate(column, axis=-1)) for column in found]
@@ -113,13 +114,13 @@ def errors_by_resolution(
 
 def _feeds(crops: np.ndarray, settings: RecoverySettings) -> list[dict[str, np.ndarray]]:
     """Inputs of an engine for uint8 crops `(N, S, S, 3)` at each side of MIDPOINTS."""
-    mean, std, feeds = np.float32(settings.mean), np.float32(settings.std), []
-    for row, side in enumerate(MIDPOINTS):
-        images = np.stack([degraded(crop, side) for crop in crops]).astype(np.float32)
-        batch = (images / 255 - mean) / std
-        feeds.append({'image': np.ascontiguousarray(batch.transpose(0, 3, 1, 2)),
-                      'row': np.full(len(crops), row, np.int32)})
-    return feeds
+    return [feeds_at(crops, settings, row) for row in range(len(MIDPOINTS))]
+
+
+def feeds_at(crops: np.ndarray, settings: RecoverySettings, row: int) -> dict[str, np.ndarray]:
+    """Inputs of an engine for uint8 crops `(N, S, S, 3)` at the side MIDPOINTS[row]."""
+    images = np.stack([degraded(crop, MIDPOINTS[row]) for crop in crops])
+    return {'image': normalised(images, settings), 'row': np.full(len(crops), row, np.int32)}
 
 
 def _batch_errors(sides: list[np.ndarray], true: np.ndarray) -> np.ndarray:
@@ -129,7 +130,7 @@ def _batch_errors(sides: list[np.ndarray], true: np.ndarray) -> np.ndarray:
         for measure in (metrics.joint_errors, metrics.aligned_errors)])
 
 
-def _joints(outputs: Mapping[str, np.ndarray], body: BodyModel) -> np.ndarray:
+def joints_of(outputs: Mapping[str, np.ndarray], body: BodyModel) -> np.ndarray:
     """Joints `(N, 24, 3)` in metres, up to a translation, of an engine's outputs."""
     rsc_net.check_outputs(outputs)
     numbers = np.asarray(outputs['pose6d'], np.float32).reshape(-1, 24, 6)

@@ -67,7 +67,8 @@ def load_engine(
                   GPU and an engine that was built for it, else torch where it sees a GPU, else
                   onnxruntime; `reason` of the result says why
     precision     'fp32', 'fp16', 'int8' (files with explicit quantization), or 'auto': what the
-                  backend is best at; onnxruntime computes in fp32, torch too unless told otherwise
+                  backend is best at; onnxruntime computes in fp32, quantized files in int8; torch
+                  in fp32 unless told otherwise
     threads       cores one call may use on the CPU; 0 lets the backend choose
     build         for engines that are built for a GPU: how, and whether now
 
@@ -124,10 +125,10 @@ def _open_tensorrt(
 def _open_onnx(
         path: Path, entry: ManifestEntry | None, precision: str, threads: int,
         reason: str) -> Engine:
-    if precision not in ('auto', 'fp32'):
+    if precision == 'fp16':
         raise EngineError(
             'the onnxruntime backend computes in fp32 only (a file may still store its weights as '
-            f'float16), but precision is {precision}; use precision "fp32" (or "auto"). Backend: '
-            f'{reason}')
+            'float16), or in int8 where the file is quantized, but precision is fp16; use '
+            f'precision "fp32" (or "auto"). Backend: {reason}')
     from hmr_ros.runtime.onnx_engine import OnnxEngine
-    return OnnxEngine(path, entry, threads, reason)
+    return OnnxEngine(path, entry, threads, reason, precision)

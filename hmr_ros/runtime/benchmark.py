@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hmr_ros.runtime import Engine, load_engine, TensorSpec
+from hmr_ros.runtime.checks import choose_precision
 from hmr_ros.runtime.manifest import (
     engines_folder, file_sha256, ManifestEntry, read_manifest, specs)
 from hmr_ros.runtime.onnx_engine import open_session
@@ -23,7 +24,7 @@ _LEAST_RUNS = 5
 class BareSession:
     """The file of an entry as onnxruntime runs it, without a check: what an engine adds to."""
 
-    backend, precision, reason = 'onnxruntime, bare', 'fp32', 'asked for'
+    backend, reason = 'onnxruntime, bare', 'asked for'
 
     def __init__(self, entry: ManifestEntry, threads: int) -> None:
         path: Path = engines_folder() / entry.file
@@ -31,7 +32,9 @@ class BareSession:
         self.inputs = specs(entry.inputs, entry.dtypes)
         self.outputs = specs(entry.outputs, entry.dtypes)
         self._names = [spec.name for spec in self.outputs]
-        self._session = open_session(path.read_bytes(), path, threads)
+        content = path.read_bytes()
+        self.precision = choose_precision('auto', 'fp32', content, path)
+        self._session = open_session(content, path, threads)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch."""
@@ -91,14 +94,15 @@ def benchmark_engines(
             other = contender(entry, count)
             engines += [other] if other is not None else []
             for batch in batches:
-                yield from _rows(entry, engines, batch, count, seconds)
+                yield from timed_rows(entry, engines, batch, count, seconds)
             for engine in engines:
                 engine.close()
 
 
-def _rows(
+def timed_rows(
         entry: ManifestEntry, engines: Sequence[Engine], batch: int, threads: int,
         seconds: float) -> Iterator[dict[str, Any]]:
+    """Measure engines of the same inputs in turns, `seconds` each; rows as above."""
     feeds = random_feeds(engines[0].inputs, batch)
     for engine in engines:
         engine.run(feeds)

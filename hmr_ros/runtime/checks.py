@@ -14,6 +14,9 @@ import numpy as np
 from hmr_ros.runtime.engine import EngineError, TensorSpec
 from hmr_ros.runtime.manifest import ManifestEntry, specs
 
+# As the operator's name stands in the file; no parser is needed to see it.
+_EXPLICIT_QUANTIZATION = b'DequantizeLinear'
+
 
 def read_network(path: Path, entry: ManifestEntry | None) -> tuple[bytes, str]:
     """
@@ -34,6 +37,28 @@ def read_network(path: Path, entry: ManifestEntry | None) -> tuple[bytes, str]:
             f'{entry.name!r}; the file was damaged or changed. Restore it, or export it again '
             'with `hmr export`')
     return content, digest
+
+
+def choose_precision(precision: str, plain: str, content: bytes, path: Path) -> str:
+    """
+    Return the precision of the ONNX file `content`; 'auto' is int8 if quantized, else `plain`.
+
+    Raises EngineError when the file cannot be run that way: int8 takes a file with explicit
+    quantization, and such a file takes nothing else.
+    """
+    quantized = _EXPLICIT_QUANTIZATION in content
+    if precision == 'auto':
+        return 'int8' if quantized else plain
+    if precision == 'int8' and not quantized:
+        raise EngineError(
+            f'{path} has no QuantizeLinear and DequantizeLinear nodes, and precision int8 needs '
+            f'them: quantize it first with `hmr quantize`, and give that file; or use precision '
+            f'{plain}')
+    if precision != 'int8' and quantized:
+        raise EngineError(
+            f'{path} is quantized, which says int8, but precision is {precision}; use precision '
+            'int8 (or auto), or the file that it was made from')
+    return precision
 
 
 def check_free_axes(inputs: Sequence[TensorSpec], path: Path) -> None:

@@ -19,37 +19,14 @@ BUILT_PRECISIONS = ('fp32', 'fp16', 'int8')
 #: sums of squares and exponentials leave the range of float16; these keep float32.
 _KEPT_IN_FP32 = (
     'InstanceNormalization', 'LayerNormalization', 'Pow', 'ReduceL2', 'ReduceSum', 'Softmax')
-# As the operator's name stands in the file; no parser is needed to see it.
-_EXPLICIT_QUANTIZATION = b'DequantizeLinear'
-
-
-def choose_precision(precision: str, content: bytes, path: Path) -> str:
-    """
-    Return fp32, fp16 or int8 for the ONNX file `content`; 'auto' is int8 if quantized, else fp16.
-
-    Raises EngineError when the file cannot be built that way: int8 takes a file with explicit
-    quantization, and such a file takes nothing else.
-    """
-    quantized = _EXPLICIT_QUANTIZATION in content
-    if precision == 'auto':
-        return 'int8' if quantized else 'fp16'
-    if precision == 'int8' and not quantized:
-        raise EngineError(
-            f'{path} has no QuantizeLinear and DequantizeLinear nodes, and precision int8 needs '
-            'them: quantize it first, for example with onnxruntime.quantization.quantize_static '
-            '(QuantFormat.QDQ), and give that file; or use precision fp16')
-    if precision != 'int8' and quantized:
-        raise EngineError(
-            f'{path} is quantized, which says int8, but precision is {precision}; use precision '
-            'int8 (or auto), or the file that it was made from')
-    return precision
 
 
 def parse_network(content: bytes, path: Path) -> Any:
     """
     Return the ONNX model of a file's `content`.
 
-    Raises EngineError when it is not ONNX, or the onnx package is missing.
+    Raises EngineError when it is not ONNX, it is quantized otherwise than TensorRT takes it, or
+    the onnx package is missing.
     """
     try:
         import onnx
@@ -74,6 +51,8 @@ def typed_network(content: bytes, precision: str, path: Path) -> bytes:
     _fold_weights(model)
     if precision == 'fp16':
         model = _in_half_precision(model)
+    if precision == 'int8':
+        _check_symmetric(onnx, model, path)
     return model.SerializeToString()
 
 
@@ -94,6 +73,20 @@ def _fold_weights(model: Any) -> None:
     kept = [tensor for name, tensor in tensors.items() if name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def _check_symmetric(onnx: Any, model: Any, path: Path) -> None:
+    """Raise EngineError unless all zero points are int8 and 0: TensorRT has no others."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node
+             if node.op_type in ('QuantizeLinear', 'DequantizeLinear')]
+    for tensor in (tensors[name] for node in nodes for name in node.input[2:3] if name in tensors):
+        points = onnx.numpy_helper.to_array(tensor)
+        if points.dtype.name != 'int8' or points.any():
+            raise EngineError(
+                f'{path} is quantized with the {points.dtype.name} zero point '
+                f'{points.flat[0]} ({tensor.name}), and TensorRT takes int8 with zero points 0 '
+                'only: this is a file for processors; make one with `hmr quantize --target both`')
 
 
 def _in_half_precision(model: Any) -> Any:

@@ -40,7 +40,7 @@ class ManifestEntry:
     image_size        side in pixels of the square crop, 0 without an image input
     mean, std         normalisation per channel R, G, B of values 0 to 1, empty without an image
     projection        camera of the keypoints: real_camera or known_box (keypoint_guided sheet, 1.3)
-    weights           how the file stores its weights: float32 or float16
+    weights           how the file stores its weights: float32, float16 or int8
     keypoints_sha256  digest of the list of keypoint vertices it was trained with, '' when none
     body_model        name of the body whose shape space `betas` lives in
     body_model_sha256 digest of that body's file

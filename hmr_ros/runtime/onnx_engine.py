@@ -9,7 +9,7 @@ from typing import Any, Mapping
 import numpy as np
 
 from hmr_ros.runtime.checks import (
-    check_feeds, check_free_axes, check_tensors, measured, read_network)
+    check_feeds, check_free_axes, check_tensors, choose_precision, measured, read_network)
 from hmr_ros.runtime.engine import EngineError, TensorSpec
 from hmr_ros.runtime.manifest import ManifestEntry
 
@@ -65,21 +65,22 @@ class OnnxEngine:
     """A network run by onnxruntime; see `hmr_ros.runtime.engine.Engine`."""
 
     backend = 'onnxruntime'
-    precision = 'fp32'
 
     def __init__(
             self, path: Path, entry: ManifestEntry | None = None, threads: int = 1,
-            reason: str = '') -> None:
+            reason: str = '', precision: str = 'auto') -> None:
         """
         Load `path`, check it against its manifest entry and run it once.
 
-        threads  cores one call may use; 0 lets onnxruntime choose
-        reason   why this backend was chosen
+        threads    cores one call may use; 0 lets onnxruntime choose
+        reason     why this backend was chosen
+        precision  fp32, int8 for files with explicit quantization, or auto: what the file says
 
         Raises EngineError when the file is missing, changed, damaged, or not what is listed.
         """
         content, self.sha256 = read_network(path, entry)
         self.entry, self.reason = entry, reason
+        self.precision = choose_precision(precision, 'fp32', content, path)
         self.name = entry.name if entry else path.stem
         self._session = open_session(content, path, threads)
         self.inputs = _specs(self._session.get_inputs())

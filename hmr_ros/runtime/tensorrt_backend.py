@@ -14,12 +14,12 @@ import time
 from typing import Any
 
 from hmr_ros.runtime.build_options import BuildOptions
-from hmr_ros.runtime.checks import read_network
+from hmr_ros.runtime.checks import choose_precision, read_network
 from hmr_ros.runtime.cuda import Cuda, Device, find_cuda
 from hmr_ros.runtime.engine import EngineError
 from hmr_ros.runtime.engine_cache import (
     EngineCache, EngineKey, EngineRecord, Environment, StoredEngine)
-from hmr_ros.runtime.half_precision import choose_precision, typed_network
+from hmr_ros.runtime.half_precision import typed_network
 from hmr_ros.runtime.manifest import ManifestEntry
 from hmr_ros.runtime.tensorrt_build import build_plan, BuildRequest, BuiltEngine
 from hmr_ros.runtime.tensorrt_engine import TensorRtEngine
@@ -61,7 +61,7 @@ class Network:
         return EngineKey(
             self.entry.name if self.entry else self.path.stem,
             self.entry.name if self.entry else str(self.path), self.sha256,
-            choose_precision(precision, self.content, self.path), options.max_batch,
+            choose_precision(precision, 'fp16', self.content, self.path), options.max_batch,
             options.compatibility, environment)
 
 

@@ -31,7 +31,7 @@ def hmr(*arguments, **environment):
 
 def test_every_command_shows_its_help():
     listed = [(), ('demo',), ('info',), ('engines',), ('engines', 'list'), ('engines', 'build'),
-              ('engines', 'verify'), ('train',), ('export',), ('evaluate',),
+              ('engines', 'verify'), ('train',), ('export',), ('quantize',), ('evaluate',),
               ('import-checkpoint',),
               ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),
               ('benchmark', 'pipeline'), ('benchmark', 'naive'), ('benchmark', 'smoother'),

@@ -84,3 +84,54 @@ def write_temporal_mock(path, features=6, hidden=5, layers=2):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
     onnx.save(model, str(path))
     return path
+
+
+def write_convolutions(path, outlier='', layers=4, channels=8, outputs=None, size=8):
+    """
+    Write convolutions `conv_0` ... with activations, a residual sum, and maps to `outputs`.
+
+    One weight of the layer `outlier` is a thousand times the others, in every channel, so that 8
+    bits leave nothing of those; the layer before gives it zeros, so that it does nothing else.
+    """
+    onnx = pytest.importorskip('onnx', reason='writing mock networks needs the onnx package')
+    helper, rng = onnx.helper, np.random.default_rng(2)
+    constants, nodes, before = {}, [], 'image'
+    for i in range(layers):
+        width = 3 if i == 0 else channels
+        weight = rng.normal(0, (2 / (9 * width)) ** 0.5, (channels, width, 3, 3))
+        if outlier == f'conv_{i}':
+            weight[:, 0, 1, 1] *= 1000
+        bias = rng.normal(0, 0.1, channels)
+        if outlier == f'conv_{i + 1}':
+            weight[0], bias[0] = 0, 0
+        constants |= {f'kernel_{i}': weight, f'bias_{i}': bias}
+        nodes += [
+            helper.make_node('Conv', [before, f'kernel_{i}', f'bias_{i}'], [f'map_{i}'],
+                             name=f'conv_{i}', pads=[1, 1, 1, 1]),
+            helper.make_node('Relu', [f'map_{i}'], [f'active_{i}'], name=f'relu_{i}')]
+        before = f'active_{i}'
+    outputs = outputs or {'uvd': (96, 3)}
+    nodes += [
+        helper.make_node('Add', [before, f'active_{layers - 2}'], ['sum'], name='sum'),
+        helper.make_node('GlobalAveragePool', ['sum'], ['pooled'], name='pool'),
+        helper.make_node('Flatten', ['pooled'], ['flat'], name='flatten')]
+    tensors = [onnx.numpy_helper.from_array(np.float32(array), name)
+               for name, array in constants.items()]
+    for name, shape in outputs.items():
+        # As the exporter stores them: float16 behind a Cast.
+        weight = rng.normal(0, 0.3, (channels, int(np.prod(shape)))).astype(np.float16)
+        tensors += [onnx.numpy_helper.from_array(weight, f'{name}_stored'),
+                    onnx.numpy_helper.from_array(np.int64([-1, *shape]), f'{name}_shape')]
+        nodes += [
+            helper.make_node('Cast', [f'{name}_stored'], [f'{name}_weight'], to=1),
+            helper.make_node('MatMul', ['flat', f'{name}_weight'], [f'{name}_flat'],
+                             name=f'matmul_{name}'),
+            helper.make_node('Reshape', [f'{name}_flat', f'{name}_shape'], [name])]
+    graph = helper.make_graph(
+        nodes, 'convolutions',
+        [helper.make_tensor_value_info('image', 1, ['N', 3, size, size])],
+        [helper.make_tensor_value_info(name, 1, ['N', *shape])
+         for name, shape in outputs.items()], tensors)
+    onnx.save(helper.make_model(
+        graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), str(path))
+    return path

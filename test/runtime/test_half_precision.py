@@ -5,14 +5,16 @@ from mock_networks import write_mock
 import numpy as np
 import pytest
 
-from hmr_ros.runtime import EngineError
+from hmr_ros.runtime import EngineError, load_engine
 from hmr_ros.runtime.benchmark import random_feeds
-from hmr_ros.runtime.half_precision import choose_precision, typed_network
+from hmr_ros.runtime.half_precision import typed_network
+from hmr_ros.runtime.checks import choose_precision
 from hmr_ros.runtime.manifest import engines_folder, read_manifest, specs
 
 onnx = pytest.importorskip('onnx', reason='building engines needs the onnx package')
 onnxruntime = pytest.importorskip('onnxruntime', reason='fp16 is made by onnxruntime')
-SHIPPED = sorted(read_manifest(engines_folder()))
+SHIPPED = sorted(name for name, entry in read_manifest(engines_folder()).items()
+                 if entry.weights != 'int8')
 
 
 def session(content):
@@ -50,7 +52,7 @@ def test_kernels_are_constants_and_norms_keep_float32(name):
             assert types[node.output[0]] == onnx.TensorProto.FLOAT, node.name
 
 
-def quantized(path):
+def quantized(path, symmetric=True):
     from onnxruntime.quantization import CalibrationDataReader, quantize_static, QuantFormat
 
     class Reader(CalibrationDataReader):
@@ -62,21 +64,44 @@ def quantized(path):
         def get_next(self):
             return {'image': self._left.pop()} if self._left else None
     target = path.with_name('quantized.onnx')
-    quantize_static(str(path), str(target), Reader(), quant_format=QuantFormat.QDQ)
+    quantize_static(str(path), str(target), Reader(), quant_format=QuantFormat.QDQ,
+                    extra_options={'ActivationSymmetric': symmetric})
     return target.read_bytes()
 
 
 def test_quantization_is_explicit_or_not_at_all(tmp_path):
     path = write_mock(tmp_path / 'mock.onnx')
     plain, explicit = path.read_bytes(), quantized(path)
-    assert choose_precision('auto', plain, path) == 'fp16'
-    assert choose_precision('auto', explicit, path) == 'int8'
-    assert choose_precision('int8', explicit, path) == 'int8'
-    with pytest.raises(EngineError, match='mock.onnx has no QuantizeLinear.*quantize_static'):
-        choose_precision('int8', plain, path)
+    for best in ('fp16', 'fp32'):
+        assert choose_precision('auto', best, plain, path) == best
+    assert choose_precision('auto', 'fp16', explicit, path) == 'int8'
+    assert choose_precision('int8', 'fp16', explicit, path) == 'int8'
+    with pytest.raises(EngineError, match='mock.onnx has no QuantizeLinear.*`hmr quantize`'):
+        choose_precision('int8', 'fp16', plain, path)
     for precision in ('fp16', 'fp32'):
         with pytest.raises(EngineError, match=f'is quantized.*precision is {precision}'):
-            choose_precision(precision, explicit, path)
+            choose_precision(precision, 'fp16', explicit, path)
+
+
+def test_onnxruntime_says_int8_of_a_quantized_file_and_takes_no_other(tmp_path):
+    plain = write_mock(tmp_path / 'mock.onnx')
+    quantized(plain)
+    explicit = str(tmp_path / 'quantized.onnx')
+    for precision in ('auto', 'int8'):
+        engine = load_engine(explicit, 'onnxruntime', precision)
+        assert engine.precision == 'int8'
+        assert engine.run(random_feeds(engine.inputs, 2))['cam'].shape == (2, 3)
+    assert load_engine(str(plain), 'onnxruntime').precision == 'fp32'
+    with pytest.raises(EngineError, match='quantized.onnx is quantized.*precision is fp32'):
+        load_engine(explicit, 'onnxruntime', 'fp32')
+    with pytest.raises(EngineError, match='mock.onnx has no QuantizeLinear.*`hmr quantize`'):
+        load_engine(str(plain), 'onnxruntime', 'int8')
+
+
+def test_zero_points_that_tensorrt_lacks_are_refused_before_it_is_asked(tmp_path):
+    path = write_mock(tmp_path / 'mock.onnx')
+    with pytest.raises(EngineError, match='int8 zero point -?[1-9].*--target both'):
+        typed_network(quantized(path, symmetric=False), 'int8', path)
 
 
 def test_a_quantized_file_stays_quantized(tmp_path):
