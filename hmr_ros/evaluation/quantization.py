@@ -279,6 +279,7 @@ def _write(
     path.write_bytes(content)
     entry = replace(
         original.entry, name=name, file=path.name, sha256=file_sha256(path), weights='int8',
+        quantized_from=original.entry.sha256,
         accuracy={'pa_mpjpe_change_mm': round(choice.loss.change_mm, 2)})
     add_entry(request.out, entry)
     return entry

@@ -100,7 +100,7 @@ def _image_engine(temporal: Engine, name: str | None) -> Engine:
                 f'{wanted[:12]}, which is not in the manifest; name the image engine')
         name = names[0]
     engine = load_engine(name)
-    if engine.sha256 != wanted:
+    if wanted not in (engine.sha256, engine.entry.quantized_from if engine.entry else ''):
         raise EvaluationError(
             f'temporal engine {temporal.name!r} was trained on the features of the engine '
             f'{wanted[:12]}, but {name!r} is {engine.sha256[:12]}; name the right one')

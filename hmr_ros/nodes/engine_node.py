@@ -10,7 +10,7 @@ from typing import Any
 
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import ManagedNode
-from hmr_ros.runtime import BuildOptions, BuildWatch, Engine, load_engine
+from hmr_ros.runtime import BuildOptions, BuildWatch, Engine, load_fastest
 
 # The shipped networks are small, and more cores were not measured.
 _MOST_THREADS = 4
@@ -29,12 +29,12 @@ class EngineNode(ManagedNode):
     """
     A node with the parameters of BACKEND that keeps what engines it opened.
 
-    `open_engine` has the arguments of `load_engine` and is replaced in tests. `load` begins with
+    `open_engine` has the arguments of `load_fastest` and is replaced in tests. `load` begins with
     `unload`, for what a configure that failed has left. An engine is built in configure only.
     """
 
     def __init__(
-            self, open_engine: OpenEngine = load_engine, **node_arguments: Any) -> None:
+            self, open_engine: OpenEngine = load_fastest, **node_arguments: Any) -> None:
         """Declare parameters. Raises NodeError when one of them is not allowed."""
         super().__init__(**node_arguments)
         self._open_engine = open_engine

@@ -24,7 +24,7 @@ from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.learned_smoothing import LearnedSmoother
 from hmr_ros.perception.one_euro import OneEuroSettings
 from hmr_ros.perception.smoothing import BodySmoother, OneEuroSmoother, SmoothingSettings
-from hmr_ros.runtime import EngineError, temporal_engines
+from hmr_ros.runtime import EngineError, quantized_engines, temporal_engines
 
 
 class TemporalSmootherNode(EngineNode):
@@ -53,6 +53,8 @@ class TemporalSmootherNode(EngineNode):
         self._one_euro = OneEuroSmoother(self._body)
         # By the digest of the engine whose features they take.
         self._learned: dict[str, LearnedSmoother] = {}
+        # Quantized engines give the features of the one that they were made from, nearly.
+        self._made_from: dict[str, str] = {}
         self._why_none = 'parameter method says so'
         if self.parameters['method'] != 'one_euro':
             self._load_engines()
@@ -134,7 +136,8 @@ class TemporalSmootherNode(EngineNode):
 
     def _choose(self, message: SmplArray) -> BodySmoother:
         """Return the smoother for a message; one that takes over knows nobody."""
-        learned = self._learned.get(message.engine_sha256)
+        learned = self._learned.get(
+            self._made_from.get(message.engine_sha256, message.engine_sha256))
         if learned is not None:
             reason = f'there is an engine for the features of {message.engine}'
             self._note_method('learned', reason)
@@ -186,6 +189,7 @@ class TemporalSmootherNode(EngineNode):
         """Load those that can be used; none at all is an error with method learned only."""
         self._why_none = 'the manifest has no temporal engine'
         chosen = self.parameters['temporal_engine']
+        self._made_from = self._attempt(quantized_engines) or {}
         for name in [chosen] if chosen else self._attempt(self._list_engines) or []:
             self._attempt(lambda name=name: self._load_engine(name))
         if self.parameters['method'] == 'learned' and not self._learned:

@@ -14,7 +14,7 @@ from hmr_ros.runtime.manifest import (
 __all__ = [
     'BACKENDS', 'BuildOptions', 'BuildWatch', 'DEFAULT_NETWORK', 'Engine', 'EngineError',
     'ManifestEntry', 'PRECISIONS', 'TensorSpec', 'engines_folder', 'load_engine',
-    'resolve_engine', 'temporal_engines']
+    'load_fastest', 'quantized_engines', 'resolve_engine', 'temporal_engines']
 
 BACKENDS = ('auto', 'onnxruntime', 'tensorrt', 'torch')
 PRECISIONS = ('auto', 'fp32', 'fp16', 'int8')
@@ -54,6 +54,45 @@ def temporal_engines() -> list[str]:
     Raises EngineError when there is no manifest, or it cannot be read.
     """
     return [name for name, entry in read_manifest(engines_folder()).items() if entry.features_of]
+
+
+def quantized_engines() -> dict[str, str]:
+    """
+    Return, for each quantized engine of the manifest, the digest of the one it was made from.
+
+    Raises EngineError when there is no manifest, or it cannot be read.
+    """
+    return {entry.sha256: entry.quantized_from
+            for entry in read_manifest(engines_folder()).values() if entry.quantized_from}
+
+
+def load_fastest(
+        name_or_path: str = DEFAULT_NETWORK, backend: str = 'auto', precision: str = 'auto',
+        threads: int = 1, build: BuildOptions = BuildOptions()) -> Engine:
+    """
+    Load a network as `load_engine` does, or its quantized file where that is the faster one.
+
+    That is on a processor, when it was asked for by name, with `precision` 'auto' or 'int8'.
+    """
+    quantized = _quantized(name_or_path)
+    if precision == 'int8' and quantized is not None:
+        return load_engine(quantized, backend, precision, threads, build)
+    engine = load_engine(name_or_path, backend, precision, threads, build)
+    if precision != 'auto' or quantized is None or not getattr(engine, 'on_processor', False):
+        return engine
+    engine.close()
+    faster = load_engine(quantized, 'onnxruntime', 'int8', threads)
+    faster.reason = f'{engine.reason}; quantized, as precision is auto'
+    return faster
+
+
+def _quantized(name_or_path: str) -> str | None:
+    """Return the name of the engine that was quantized from the named one; None for paths."""
+    if name_or_path.endswith('.onnx') or '/' in name_or_path:
+        return None
+    _, original = resolve_engine(name_or_path)
+    return next((name for name, entry in read_manifest(engines_folder()).items()
+                 if entry.quantized_from == original.sha256), None)
 
 
 def load_engine(

@@ -25,8 +25,7 @@ def parse_network(content: bytes, path: Path) -> Any:
     """
     Return the ONNX model of a file's `content`.
 
-    Raises EngineError when it is not ONNX, it is quantized otherwise than TensorRT takes it, or
-    the onnx package is missing.
+    Raises EngineError when it is not ONNX, or the onnx package is missing.
     """
     try:
         import onnx
@@ -45,14 +44,15 @@ def typed_network(content: bytes, precision: str, path: Path) -> bytes:
     """
     Return the ONNX file that computes in `precision`; inputs and outputs stay as they are.
 
-    Raises EngineError when it is not ONNX, or the onnx package is missing.
+    Raises EngineError when it is not ONNX, it is quantized otherwise than TensorRT takes it, or
+    the onnx package is missing.
     """
     model = parse_network(content, path)
     _fold_weights(model)
     if precision == 'fp16':
         model = _in_half_precision(model)
     if precision == 'int8':
-        _check_symmetric(onnx, model, path)
+        _check_symmetric(model, path)
     return model.SerializeToString()
 
 
@@ -75,8 +75,9 @@ def _fold_weights(model: Any) -> None:
     graph.initializer.extend(kept)
 
 
-def _check_symmetric(onnx: Any, model: Any, path: Path) -> None:
+def _check_symmetric(model: Any, path: Path) -> None:
     """Raise EngineError unless all zero points are int8 and 0: TensorRT has no others."""
+    import onnx
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node
              if node.op_type in ('QuantizeLinear', 'DequantizeLinear')]

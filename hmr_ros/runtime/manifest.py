@@ -45,6 +45,7 @@ class ManifestEntry:
     body_model        name of the body whose shape space `betas` lives in
     body_model_sha256 digest of that body's file
     features_of       digest of the engine whose features a temporal engine takes, '' for others
+    quantized_from    digest of the engine that it was quantized from, '' for others
     dtypes            of the tensors that are not float32, name -> dtype
     regressor_relu    whether its iterative regressor has activations (rsc_net sheet, 2.2), None
                       without such a regressor
@@ -70,6 +71,7 @@ class ManifestEntry:
     body_model: str = ''
     body_model_sha256: str = ''
     features_of: str = ''
+    quantized_from: str = ''
     dtypes: Mapping[str, str] = field(default_factory=dict)
     regressor_relu: bool | None = None
     training_data: str = ''
@@ -101,7 +103,7 @@ def _entry(name: str, raw: Any, path: Path) -> ManifestEntry:
     known = {item.name for item in fields(ManifestEntry)} - {'name'}
     needed = known - {
         'projection', 'weights', 'keypoints_sha256', 'body_model', 'body_model_sha256',
-        'features_of', 'dtypes', 'regressor_relu', 'training_data', 'accuracy'}
+        'features_of', 'quantized_from', 'dtypes', 'regressor_relu', 'training_data', 'accuracy'}
     for kind, names in (('lacks', needed - set(raw)), ('has unknown', set(raw) - known)):
         if names:
             raise EngineError(

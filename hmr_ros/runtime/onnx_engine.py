@@ -62,7 +62,11 @@ WARM_UP_BATCH = 8
 
 
 class OnnxEngine:
-    """A network run by onnxruntime; see `hmr_ros.runtime.engine.Engine`."""
+    """
+    A network run by onnxruntime; see `hmr_ros.runtime.engine.Engine`.
+
+    `on_processor` tells that it does not run on a GPU.
+    """
 
     backend = 'onnxruntime'
 
@@ -85,6 +89,7 @@ class OnnxEngine:
         self._session = open_session(content, path, threads)
         self.inputs = _specs(self._session.get_inputs())
         self.outputs = _specs(self._session.get_outputs())
+        self.on_processor = self._session.get_providers()[0] == 'CPUExecutionProvider'
         self._names = [spec.name for spec in self.outputs]
         check_free_axes(self.inputs, path)
         results = self.run({

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from hmr_ros.runtime.checks import read_network
+from hmr_ros.runtime.checks import choose_precision, read_network
 from hmr_ros.runtime.engine import EngineError
 from hmr_ros.runtime.half_precision import typed_network
 from hmr_ros.runtime.manifest import ManifestEntry
@@ -71,8 +71,8 @@ def open_engine(
     """
     on_gpu = torch.cuda.is_available()
     device = torch.device('cuda', 0) if on_gpu else torch.device('cpu')
-    precision = _choose_precision(precision, device.type, path)
     content, sha256 = read_network(path, entry)
+    precision = _choose_precision(precision, device.type, content, path)
     if precision == 'fp16':
         content = typed_network(content, precision, path)
     from hmr_ros.runtime.torch_engine import TorchEngine
@@ -90,14 +90,15 @@ def open_engine(
     return TorchEngine(network, runner, sha256, precision, entry, f'{reason}; on {place}')
 
 
-def _choose_precision(precision: str, device: str, path: Path) -> str:
+def _choose_precision(precision: str, device: str, content: bytes, path: Path) -> str:
     """Return fp32 or fp16; 'auto' is fp32: exact, and what fp16 gains was never measured."""
+    precision = choose_precision(precision, 'fp32', content, path)
     if precision == 'int8':
         raise EngineError(
-            f'the torch backend has no int8, but precision is int8 for {path}; use fp32, or '
-            'backend tensorrt')
+            f'the torch backend has no int8, and {path} is quantized; use the file that it was '
+            'made from, or backend onnxruntime or tensorrt')
     if precision == 'fp16' and device == 'cpu':
         raise EngineError(
             f'precision is fp16 for {path}, which torch computes many times slower than fp32 on a '
             'CPU, and it sees no CUDA GPU; use precision fp32')
-    return 'fp32' if precision == 'auto' else precision
+    return precision

@@ -135,3 +135,21 @@ def write_convolutions(path, outlier='', layers=4, channels=8, outputs=None, siz
     onnx.save(helper.make_model(
         graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), str(path))
     return path
+
+
+def write_quantized(path, symmetric=True):
+    """Write quantized.onnx, made of the mock `path` by onnxruntime, beside it."""
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static, QuantFormat
+
+    class Reader(CalibrationDataReader):
+        """Two pictures."""
+
+        def __init__(self):
+            self._left = [np.ones((1, 3, 8, 8), np.float32)] * 2
+
+        def get_next(self):
+            return {'image': self._left.pop()} if self._left else None
+    target = path.with_name('quantized.onnx')
+    quantize_static(str(path), str(target), Reader(), quant_format=QuantFormat.QDQ,
+                    extra_options={'ActivationSymmetric': symmetric})
+    return target

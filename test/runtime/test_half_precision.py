@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The graph says in which precision it computes, and computes the same."""
 
-from mock_networks import write_mock
+from mock_networks import write_mock, write_quantized
 import numpy as np
 import pytest
 
@@ -52,26 +52,10 @@ def test_kernels_are_constants_and_norms_keep_float32(name):
             assert types[node.output[0]] == onnx.TensorProto.FLOAT, node.name
 
 
-def quantized(path, symmetric=True):
-    from onnxruntime.quantization import CalibrationDataReader, quantize_static, QuantFormat
-
-    class Reader(CalibrationDataReader):
-        """Two pictures."""
-
-        def __init__(self):
-            self._left = [np.ones((1, 3, 8, 8), np.float32)] * 2
-
-        def get_next(self):
-            return {'image': self._left.pop()} if self._left else None
-    target = path.with_name('quantized.onnx')
-    quantize_static(str(path), str(target), Reader(), quant_format=QuantFormat.QDQ,
-                    extra_options={'ActivationSymmetric': symmetric})
-    return target.read_bytes()
-
 
 def test_quantization_is_explicit_or_not_at_all(tmp_path):
     path = write_mock(tmp_path / 'mock.onnx')
-    plain, explicit = path.read_bytes(), quantized(path)
+    plain, explicit = path.read_bytes(), write_quantized(path).read_bytes()
     for best in ('fp16', 'fp32'):
         assert choose_precision('auto', best, plain, path) == best
     assert choose_precision('auto', 'fp16', explicit, path) == 'int8'
@@ -85,8 +69,7 @@ def test_quantization_is_explicit_or_not_at_all(tmp_path):
 
 def test_onnxruntime_says_int8_of_a_quantized_file_and_takes_no_other(tmp_path):
     plain = write_mock(tmp_path / 'mock.onnx')
-    quantized(plain)
-    explicit = str(tmp_path / 'quantized.onnx')
+    explicit = str(write_quantized(plain))
     for precision in ('auto', 'int8'):
         engine = load_engine(explicit, 'onnxruntime', precision)
         assert engine.precision == 'int8'
@@ -101,12 +84,12 @@ def test_onnxruntime_says_int8_of_a_quantized_file_and_takes_no_other(tmp_path):
 def test_zero_points_that_tensorrt_lacks_are_refused_before_it_is_asked(tmp_path):
     path = write_mock(tmp_path / 'mock.onnx')
     with pytest.raises(EngineError, match='int8 zero point -?[1-9].*--target both'):
-        typed_network(quantized(path, symmetric=False), 'int8', path)
+        typed_network(write_quantized(path, symmetric=False).read_bytes(), 'int8', path)
 
 
 def test_a_quantized_file_stays_quantized(tmp_path):
     path = write_mock(tmp_path / 'mock.onnx')
-    content = quantized(path)
+    content = write_quantized(path).read_bytes()
     kinds = {n.op_type for n in onnx.load_model_from_string(
         typed_network(content, 'int8', path)).graph.node}
     assert {'QuantizeLinear', 'DequantizeLinear'} <= kinds

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-from mock_networks import write_mock, write_temporal_mock
+from mock_networks import write_mock, write_quantized, write_temporal_mock
 import numpy as np
 import pytest
 
@@ -20,7 +20,8 @@ from hmr_ros.runtime.manifest import engines_folder, read_manifest  # noqa: E402
 from hmr_ros.runtime.torch_network import TorchNetwork  # noqa: E402
 
 pytestmark = pytest.mark.torch
-SHIPPED = sorted(read_manifest(engines_folder()))
+SHIPPED = sorted(name for name, entry in read_manifest(engines_folder()).items()
+                 if entry.weights != 'int8')
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +116,7 @@ def test_closed_engine(engines):
 
 
 @pytest.mark.parametrize('precision, hint', [
-    ('fp16', 'sees no CUDA GPU; use precision fp32'), ('int8', 'no int8.*use fp32')])
+    ('fp16', 'sees no CUDA GPU; use precision fp32'), ('int8', 'hmr quantize.*or use precision fp32')])
 def test_precisions_it_has_not(engines, precision, hint):
     with pytest.raises(EngineError, match=hint):
         load_engine('mock', 'torch', precision)
@@ -230,3 +231,10 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch):
         raise OSError(name)
     monkeypatch.setattr(torch_backend.ctypes, 'CDLL', refuse)
     assert torch_backend.count_gpus() == 0
+
+
+def test_quantized_files_are_for_others(tmp_path):
+    path = write_quantized(write_mock(tmp_path / 'mock.onnx'))
+    for precision in ('auto', 'int8'):
+        with pytest.raises(EngineError, match='no int8.*quantized.onnx is quantized; use the file'):
+            load_engine(str(path), 'torch', precision)
