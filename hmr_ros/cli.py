@@ -300,21 +300,41 @@ def markers(json_file: JsonFile = None) -> None:
 
 @benchmark.command('engines')
 def benchmark_engines(
+        engine: Annotated[Optional[list[str]], typer.Option(
+            help='Name in the manifest; all when left out. Repeat for more.')] = None,
+        backend: Annotated[Optional[list[str]], typer.Option(
+            help='auto, onnxruntime, tensorrt, torch, or bare: onnxruntime without an engine '
+                 'around it. Those that are repeated take turns.')] = None,
+        precision: Annotated[Optional[list[str]], typer.Option(
+            help='auto, fp32, fp16 or int8. Repeat for more.')] = None,
         batch: Annotated[Optional[list[int]], typer.Option(help='Repeat for more.', min=1)] = None,
         threads: Annotated[Optional[list[int]], typer.Option(help='Repeat for more.')] = None,
         seconds: Annotated[float, typer.Option(help='For each row.', min=0.01)] = 2.0,
-        beside: Annotated[str, typer.Option(
-            help='none; torch: the torch backend, in turns with the engine; or bare: onnxruntime '
-                 'without the engine around it.')] = 'none',
+        saturate: Annotated[bool, typer.Option(
+            '--saturate', help='Also people a second with all cores at work, and memory.')] = False,
+        plot: Annotated[Optional[Path], typer.Option(help='Also draw the rows, as PNG.')] = None,
         json_file: JsonFile = None) -> None:
-    """Time every engine of the manifest."""
-    from hmr_ros.runtime.benchmark import BareSession, benchmark_engines as rows_of, by_torch
-    contenders = {'none': lambda entry, threads: None, 'torch': by_torch, 'bare': BareSession}
-    _allowed('--beside', beside, tuple(contenders))
-    rows = list(rows_of(batch or [1, 2, 4], threads or [1, 2], seconds, contenders[beside]))
-    columns = ['engine', 'network', 'backend', 'precision', 'batch', 'threads', 'p50_ms', 'p95_ms']
+    """Time engines of the manifest; several backends or precisions side by side."""
+    from hmr_ros.runtime import benchmark as speed, PRECISIONS
+    plan = speed.Plan(
+        engine or [], backend or ['auto'], precision or ['auto'], batch or [1, 2, 4],
+        threads or [1, 2], seconds)
+    for option, values, allowed in (('--backend', plan.backends, speed.CONTENDERS),
+                                    ('--precision', plan.precisions, PRECISIONS)):
+        for value in values:
+            _allowed(option, value, allowed)
+    refused: list[str] = []
+    more = [speed.saturation] * saturate
+    rows = list(speed.benchmark_engines(plan, refused.append, *more))
+    columns = ['engine', 'backend', 'precision', 'batch', 'threads', 'p50_ms', 'p95_ms']
+    columns += ['people_per_s', 'memory_mb'] * saturate
     _table('Engines', columns, [[row[column] for column in columns] for row in rows])
-    _report({'rows': rows}, json_file)
+    for line in refused:
+        console.print(f'not measured: {escape(line)}')
+    if plot is not None:
+        _require('hmr_ros.evaluation.speed_plots').engine_rows(rows, plot)
+        console.print(f'wrote {plot}')
+    _report({'rows': rows, 'not_measured': refused}, json_file)
 
 
 @benchmark.command()

@@ -35,3 +35,24 @@ def pipeline_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for axes in (left, right):
         axes.set_xticks(place, labels, fontsize=8)
     figure.savefig(path, dpi=120)
+
+
+def engine_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Milliseconds a person over the people of a call, a line for each way to run an engine."""
+    figure = Figure(figsize=(8, 4.5), layout='constrained')
+    axes = figure.subplots()
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        cores = 'core' if row['threads'] == 1 else 'cores'
+        lines.setdefault(f'{row["engine"]}, {row["backend"]} {row["precision"]}, '
+                         f'{row["threads"]} {cores}', []).append(row)
+    for label, found in lines.items():
+        axes.plot([row['batch'] for row in found],
+                  [row['p50_ms'] / row['batch'] for row in found], marker='o', ms=4, label=label)
+    batches = sorted({row['batch'] for row in rows})
+    axes.set_xticks(batches, [str(batch) for batch in batches])
+    axes.set_xlabel('people of one call')
+    axes.set_ylabel('p50 of the call, ms a person')
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)

@@ -4,20 +4,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+import itertools
+import multiprocessing
+import os
 from pathlib import Path
+import threading
 import time
 from typing import Any
 
 import numpy as np
 
-from hmr_ros.runtime import Engine, load_engine, TensorSpec
+from hmr_ros.runtime import (
+    BACKENDS, Engine, EngineError, load_engine, resolve_engine, TensorSpec)
 from hmr_ros.runtime.checks import choose_precision
 from hmr_ros.runtime.manifest import (
     engines_folder, file_sha256, ManifestEntry, read_manifest, specs)
 from hmr_ros.runtime.onnx_engine import open_session
 
-#: makes another engine like that of an entry, for a number of threads, to compare with; or None.
-Contender = Callable[[ManifestEntry, int], Engine | None]
+#: what may be measured: the backends, and onnxruntime without an engine around it.
+CONTENDERS = (*BACKENDS, 'bare')
 _LEAST_RUNS = 5
 
 
@@ -26,14 +33,14 @@ class BareSession:
 
     backend, reason = 'onnxruntime, bare', 'asked for'
 
-    def __init__(self, entry: ManifestEntry, threads: int) -> None:
+    def __init__(self, entry: ManifestEntry, threads: int, precision: str = 'auto') -> None:
         path: Path = engines_folder() / entry.file
         self.name, self.sha256 = entry.name, file_sha256(path)
         self.inputs = specs(entry.inputs, entry.dtypes)
         self.outputs = specs(entry.outputs, entry.dtypes)
         self._names = [spec.name for spec in self.outputs]
         content = path.read_bytes()
-        self.precision = choose_precision('auto', 'fp32', content, path)
+        self.precision = choose_precision(precision, 'fp32', content, path)
         self._session = open_session(content, path, threads)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -43,11 +50,6 @@ class BareSession:
     def close(self) -> None:
         """Free the network."""
         self._session = None
-
-
-def by_torch(entry: ManifestEntry, threads: int) -> Engine:
-    """Return the engine of an entry on the torch backend; its errors are `load_engine`'s."""
-    return load_engine(entry.name, 'torch', threads=threads)
 
 
 def times_ms(works: Sequence[Callable[[], object]], seconds: float) -> np.ndarray:
@@ -78,25 +80,139 @@ def random_feeds(inputs: Sequence[TensorSpec], batch: int) -> dict[str, np.ndarr
         for spec in inputs}
 
 
-def benchmark_engines(
-        batches: Sequence[int], threads: Sequence[int], seconds: float,
-        contender: Contender = lambda entry, threads: None) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class Contender:
     """
-    Measure every engine of the manifest; `seconds` for each row.
+    One way to run an engine of the manifest.
 
-    contender  what to measure beside an engine, in turns with it
+    backend    one of CONTENDERS
+    precision  as for `load_engine`
+    threads    cores of one call
+    """
+
+    entry: ManifestEntry
+    backend: str
+    precision: str
+    threads: int
+
+    def open(self) -> Engine:
+        """Load it. Raises EngineError where it cannot run."""
+        if self.backend == 'bare':
+            return BareSession(self.entry, self.threads, self.precision)
+        return load_engine(self.entry.name, self.backend, self.precision, self.threads)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    What is measured: each engine by each backend in each precision, for all threads and batches.
+
+    engines     names in the manifest
+    seconds     for each row and each of its measurements
+    """
+
+    engines: Sequence[str]
+    backends: Sequence[str]
+    precisions: Sequence[str]
+    batches: Sequence[int]
+    threads: Sequence[int]
+    seconds: float
+
+    def contenders(self) -> Iterator[tuple[Contender, ...]]:
+        """Yield those that take turns: of the same engine and threads."""
+        entries = read_manifest(engines_folder())
+        for name, threads in itertools.product(self.engines or entries, self.threads):
+            _, entry = resolve_engine(name)
+            yield tuple(Contender(entry, backend, precision, threads) for backend, precision
+                        in itertools.product(self.backends, self.precisions))
+
+
+def benchmark_engines(
+        plan: Plan, refused: Callable[[str], object],
+        measure: Callable[[Contender, int, float], dict[str, Any]] = lambda *_: {},
+) -> Iterator[dict[str, Any]]:
+    """
+    Measure engines of the manifest, those of the same file in turns.
+
+    refused  is told what cannot run here, and why
+    measure  gives more columns for a contender, batch and seconds; see `saturation`
 
     Rows: network, engine, backend, precision, batch, threads, p50_ms, p95_ms.
     """
-    for name, entry in read_manifest(engines_folder()).items():
-        for count in threads:
-            engines = [load_engine(name, threads=count)]
-            other = contender(entry, count)
-            engines += [other] if other is not None else []
-            for batch in batches:
-                yield from timed_rows(entry, engines, batch, count, seconds)
-            for engine in engines:
-                engine.close()
+    for rivals in plan.contenders():
+        opened = _open_all(rivals, refused)
+        for batch in plan.batches if opened else ():
+            engines = [engine for _, engine in opened]
+            rows = timed_rows(
+                rivals[0].entry, engines, batch, rivals[0].threads, plan.seconds)
+            for (contender, _), row in zip(opened, list(rows)):
+                yield {**row, **measure(contender, batch, plan.seconds)}
+        for _, engine in opened:
+            engine.close()
+
+
+def _open_all(
+        rivals: Sequence[Contender],
+        refused: Callable[[str], object]) -> list[tuple[Contender, Engine]]:
+    opened = []
+    for contender in rivals:
+        try:
+            opened.append((contender, contender.open()))
+        except EngineError as error:
+            refused(f'{contender.entry.name}, {contender.backend}, {contender.precision}: {error}')
+    return opened
+
+
+def saturation(contender: Contender, batch: int, seconds: float) -> dict[str, float]:
+    """
+    Return people_per_s with as many engines at work as the cores allow, and memory_mb of one.
+
+    On a GPU one engine is at work. The memory is what a fresh process takes to load and run it:
+    resident at its peak, less what it had before; the backend's libraries are part of that.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
+        memory_mb, on_processor = process.submit(_memory_of, contender, batch).result()
+    cores = len(os.sched_getaffinity(0)) if on_processor else 1
+    count = max(1, cores // max(contender.threads, 1))
+    start = threading.Barrier(count)
+    with ThreadPoolExecutor(count) as workers:
+        counts = [workers.submit(_people_in, contender, batch, seconds, start)
+                  for _ in range(count)]
+    return {'people_per_s': sum(done.result() for done in counts), 'memory_mb': memory_mb}
+
+
+def _people_in(
+        contender: Contender, batch: int, seconds: float, start: threading.Barrier) -> float:
+    """Return the people a second of one engine, which its own thread must load."""
+    engine = contender.open()
+    feeds = random_feeds(engine.inputs, batch)
+    engine.run(feeds)
+    start.wait()
+    begin, runs = time.perf_counter(), 0
+    while runs < _LEAST_RUNS or time.perf_counter() < begin + seconds:
+        engine.run(feeds)
+        runs += 1
+    rate = runs * batch / (time.perf_counter() - begin)
+    engine.close()
+    return rate
+
+
+def _memory_of(contender: Contender, batch: int) -> tuple[float, bool]:
+    """Return megabytes that an engine takes in this process, and whether it needs its cores."""
+    before = _status_mb('VmRSS')
+    engine = contender.open()
+    engine.run(random_feeds(engine.inputs, batch))
+    return _status_mb('VmHWM') - before, not on_gpu(engine)
+
+
+def on_gpu(engine: Engine) -> bool:
+    """Tell whether an engine runs on a GPU."""
+    return engine.backend == 'tensorrt' or not getattr(engine, 'on_processor', True)
+
+
+def _status_mb(field: str) -> float:
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def timed_rows(

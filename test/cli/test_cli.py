@@ -113,22 +113,34 @@ def test_temporal_networks_are_trained_by_their_name(tmp_path):
 
 
 @pytest.mark.torch
-def test_engines_are_timed_beside_the_torch_backend(tmp_path):
+def test_engines_are_timed_by_backend_in_turns(tmp_path):
     run('benchmark', 'engines', '--batch', '1', '--threads', '1', '--seconds', '0.01',
-        '--beside', 'torch', '--json', str(tmp_path / 'b.json'))
-    rows = json.loads((tmp_path / 'b.json').read_text())['rows']
-    for name in read_manifest(engines_folder()):
-        assert [row['backend'] for row in rows if row['engine'] == name] \
-            == ['onnxruntime', 'torch']
-    assert all(0 < row['p50_ms'] <= row['p95_ms'] for row in rows)
+        '--engine', 'keypoint_guided', '--engine', 'keypoint_guided_int8',
+        '--backend', 'onnxruntime', '--backend', 'torch', '--backend', 'bare',
+        '--plot', str(tmp_path / 'b.png'), '--json', str(tmp_path / 'b.json'))
+    report = json.loads((tmp_path / 'b.json').read_text())
+    found = [(row['engine'], row['backend'], row['precision']) for row in report['rows']]
+    assert found == [
+        ('keypoint_guided', 'onnxruntime', 'fp32'), ('keypoint_guided', 'torch', 'fp32'),
+        ('keypoint_guided', 'onnxruntime, bare', 'fp32'),
+        ('keypoint_guided_int8', 'onnxruntime', 'int8'),
+        ('keypoint_guided_int8', 'onnxruntime, bare', 'int8')]
+    assert all(0 < row['p50_ms'] <= row['p95_ms'] for row in report['rows'])
+    line, = report['not_measured']
+    assert line.startswith('keypoint_guided_int8, torch, auto: the torch backend has no int8')
+    assert (tmp_path / 'b.png').stat().st_size > 5000
 
 
-def test_engines_are_timed_beside_bare_onnxruntime(tmp_path):
+def test_all_engines_are_timed_and_measured_under_load(tmp_path):
     run('benchmark', 'engines', '--batch', '2', '--threads', '1', '--seconds', '0.01',
-        '--beside', 'bare', '--json', str(tmp_path / 'b.json'))
+        '--backend', 'onnxruntime', '--saturate', '--json', str(tmp_path / 'b.json'))
     rows = json.loads((tmp_path / 'b.json').read_text())['rows']
-    assert {row['backend'] for row in rows} == {'onnxruntime', 'onnxruntime, bare'}
-    assert len(rows) % 2 == 0 and all(0 < row['p50_ms'] <= row['p95_ms'] for row in rows)
+    from hmr_ros.runtime.manifest import engines_folder, read_manifest
+    assert [row['engine'] for row in rows] == list(read_manifest(engines_folder()))
+    for row in rows:
+        assert 5 < row['memory_mb'] < 2000 and row['people_per_s'] > 0
+    with pytest.raises(cli.CommandError, match="--backend is 'cuda'; allowed: auto, onnx"):
+        run('benchmark', 'engines', '--backend', 'cuda')
 
 
 def test_unknown_dataset_is_refused(tmp_path):
