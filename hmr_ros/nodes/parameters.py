@@ -102,8 +102,9 @@ BODY = (
 BACKEND = (
     P('backend', 'auto', 'what runs the engine',
       choices=('auto', 'onnxruntime', 'tensorrt', 'torch')),
-    P('precision', 'auto', 'numbers the engine computes with; onnxruntime: fp32; torch: fp32, and '
-      'fp16 on a GPU; int8 for files with explicit quantization', choices=('auto', 'fp32', 'fp16', 'int8')),
+    P('precision', 'auto', 'numbers the engine computes with; auto: fp16 by tensorrt, int8 on a '
+      'processor where the engine was quantized, else fp32',
+      choices=('auto', 'fp32', 'fp16', 'int8')),
     P('allow_engine_build', True, 'build an engine for TensorRT at configure, for minutes, when '
       'none was built for this GPU (hmr engines build)'),
 )

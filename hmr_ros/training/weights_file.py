@@ -65,8 +65,8 @@ def average(paths: Sequence[str | Path], out: str | Path) -> Path:
     Write the mean of weights that were trained from the same start, which often beats each of them.
 
     (Wortsman et al., Model soups, 2022.) Counters come from the first; helpers of training that not
-    all have alike are left out. Raises TrainingError when the files are of different networks or for
-    different uses.
+    all have alike are left out. Raises TrainingError when the files are of different networks or
+    for different uses.
     """
     first, *others = (tensors_of(path) for path in paths)
     headers = [_header(path) for path in paths]

@@ -116,7 +116,8 @@ def test_closed_engine(engines):
 
 
 @pytest.mark.parametrize('precision, hint', [
-    ('fp16', 'sees no CUDA GPU; use precision fp32'), ('int8', 'hmr quantize.*or use precision fp32')])
+    ('fp16', 'sees no CUDA GPU; use precision fp32'),
+    ('int8', 'hmr quantize.*or use precision fp32')])
 def test_precisions_it_has_not(engines, precision, hint):
     with pytest.raises(EngineError, match=hint):
         load_engine('mock', 'torch', precision)
