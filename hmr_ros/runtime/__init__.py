@@ -78,7 +78,8 @@ def load_fastest(
     if precision == 'int8' and quantized is not None:
         return load_engine(quantized, backend, precision, threads, build)
     engine = load_engine(name_or_path, backend, precision, threads, build)
-    if precision != 'auto' or quantized is None or not getattr(engine, 'on_processor', False):
+    if quantized is None or precision != 'auto' or engine.backend != 'onnxruntime' or (
+            not engine.on_processor):
         return engine
     engine.close()
     faster = load_engine(quantized, 'onnxruntime', 'int8', threads)

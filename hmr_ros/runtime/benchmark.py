@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 import itertools
-import multiprocessing
+import json
 import os
 from pathlib import Path
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -21,7 +23,7 @@ from hmr_ros.runtime import (
 from hmr_ros.runtime.checks import choose_precision
 from hmr_ros.runtime.manifest import (
     engines_folder, file_sha256, ManifestEntry, read_manifest, specs)
-from hmr_ros.runtime.onnx_engine import open_session
+from hmr_ros.runtime.onnx_engine import on_processor, open_session
 
 #: what may be measured: the backends, and onnxruntime without an engine around it.
 CONTENDERS = (*BACKENDS, 'bare')
@@ -42,6 +44,7 @@ class BareSession:
         content = path.read_bytes()
         self.precision = choose_precision(precision, 'fp32', content, path)
         self._session = open_session(content, path, threads)
+        self.on_processor = on_processor(self._session)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch."""
@@ -170,8 +173,7 @@ def saturation(contender: Contender, batch: int, seconds: float) -> dict[str, fl
     On a GPU one engine is at work. The memory is what a fresh process takes to load and run it:
     resident at its peak, less what it had before; the backend's libraries are part of that.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
-        memory_mb, on_processor = process.submit(_memory_of, contender, batch).result()
+    memory_mb, on_processor = _memory(contender, batch)
     cores = len(os.sched_getaffinity(0)) if on_processor else 1
     count = max(1, cores // max(contender.threads, 1))
     start = threading.Barrier(count)
@@ -197,17 +199,26 @@ def _people_in(
     return rate
 
 
-def _memory_of(contender: Contender, batch: int) -> tuple[float, bool]:
-    """Return megabytes that an engine takes in this process, and whether it needs its cores."""
+def _memory(contender: Contender, batch: int) -> tuple[float, bool]:
+    """Ask a fresh process for the megabytes of an engine, and whether it needs the cores."""
+    words = [contender.entry.name, contender.backend, contender.precision, contender.threads, batch]
+    done = subprocess.run(
+        [sys.executable, '-m', __name__, *map(str, words)], capture_output=True, text=True,
+        check=False)
+    if done.returncode:
+        raise EngineError(f'the memory of {contender.entry.name} cannot be measured: '
+                          f'{done.stderr.strip().splitlines()[-1:]}')
+    memory_mb, on_processor = json.loads(done.stdout)
+    return memory_mb, on_processor
+
+
+def _main(name: str, backend: str, precision: str, threads: str, batch: str) -> None:
+    """Print, as JSON, what `_memory` wants to know; this process is the fresh one."""
+    _, entry = resolve_engine(name)
     before = _status_mb('VmRSS')
-    engine = contender.open()
-    engine.run(random_feeds(engine.inputs, batch))
-    return _status_mb('VmHWM') - before, not on_gpu(engine)
-
-
-def on_gpu(engine: Engine) -> bool:
-    """Tell whether an engine runs on a GPU."""
-    return engine.backend == 'tensorrt' or not getattr(engine, 'on_processor', True)
+    engine = Contender(entry, backend, precision, int(threads)).open()
+    engine.run(random_feeds(engine.inputs, int(batch)))
+    print(json.dumps((_status_mb('VmHWM') - before, engine.on_processor)))
 
 
 def _status_mb(field: str) -> float:
@@ -230,3 +241,7 @@ def timed_rows(
             'network': entry.network, 'engine': entry.name, 'backend': engine.backend,
             'precision': engine.precision, 'batch': batch, 'threads': threads,
             'p50_ms': float(p50), 'p95_ms': float(p95)}
+
+
+if __name__ == '__main__':
+    _main(*sys.argv[1:])

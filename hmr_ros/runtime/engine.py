@@ -48,7 +48,7 @@ class Engine(Protocol):
     A loaded network. It owns its buffers; `run` may be called from one thread only.
 
     `sha256` is that of the ONNX file, whatever was built from it; `reason` says why this backend
-    was chosen.
+    was chosen; `on_processor` tells that no GPU runs it.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Engine(Protocol):
     precision: str
     sha256: str
     reason: str
+    on_processor: bool
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 

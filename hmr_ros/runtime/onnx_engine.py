@@ -49,6 +49,11 @@ def open_session(content: bytes, path: Path, threads: int) -> Any:
             f'{onnxruntime.__version__} can load: {error}') from error
 
 
+def on_processor(session: Any) -> bool:
+    """Tell whether a session runs on the processor."""
+    return session.get_providers()[0] == 'CPUExecutionProvider'
+
+
 def _specs(arguments: Any) -> tuple[TensorSpec, ...]:
     return tuple(
         TensorSpec(
@@ -62,11 +67,7 @@ WARM_UP_BATCH = 8
 
 
 class OnnxEngine:
-    """
-    A network run by onnxruntime; see `hmr_ros.runtime.engine.Engine`.
-
-    `on_processor` tells that it does not run on a GPU.
-    """
+    """A network run by onnxruntime; see `hmr_ros.runtime.engine.Engine`."""
 
     backend = 'onnxruntime'
 
@@ -89,7 +90,7 @@ class OnnxEngine:
         self._session = open_session(content, path, threads)
         self.inputs = _specs(self._session.get_inputs())
         self.outputs = _specs(self._session.get_outputs())
-        self.on_processor = self._session.get_providers()[0] == 'CPUExecutionProvider'
+        self.on_processor = on_processor(self._session)
         self._names = [spec.name for spec in self.outputs]
         check_free_axes(self.inputs, path)
         results = self.run({

@@ -75,7 +75,7 @@ class BatchProgram:
 class TensorRtEngine:
     """A network run by TensorRT; see `hmr_ros.runtime.engine.Engine`."""
 
-    backend = 'tensorrt'
+    backend, on_processor = 'tensorrt', False
 
     def __init__(
             self, trt: Any, cuda: Cuda, stored: StoredEngine, entry: ManifestEntry | None = None,

@@ -37,6 +37,7 @@ class TorchEngine:
         self.entry, self.sha256, self.precision = entry, sha256, precision
         self.inputs, self.outputs = network.inputs, network.outputs
         self._reason = reason
+        self.on_processor = network.device.type == 'cpu'
         self._runner: Runner | None = runner
         try:
             check_free_axes(self.inputs, network.path)

@@ -132,8 +132,10 @@ def test_engines_are_timed_by_backend_in_turns(tmp_path):
 
 
 def test_all_engines_are_timed_and_measured_under_load(tmp_path):
-    run('benchmark', 'engines', '--batch', '2', '--threads', '1', '--seconds', '0.01',
+    status, _, errors = hmr(
+        'benchmark', 'engines', '--batch', '2', '--threads', '1', '--seconds', '0.01',
         '--backend', 'onnxruntime', '--saturate', '--json', str(tmp_path / 'b.json'))
+    assert status == 0, errors
     rows = json.loads((tmp_path / 'b.json').read_text())['rows']
     from hmr_ros.runtime.manifest import engines_folder, read_manifest
     assert [row['engine'] for row in rows] == list(read_manifest(engines_folder()))

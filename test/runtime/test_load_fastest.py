@@ -50,6 +50,13 @@ def test_what_was_asked_for_is_what_comes(with_quantized):
         load_fastest('mock', 'onnxruntime', 'fp16')
 
 
+@pytest.mark.torch
+def test_torch_keeps_the_float_file_on_a_processor(with_quantized):
+    pytest.importorskip('torch', reason='torch is not installed')
+    engine = load_fastest('mock', 'torch')
+    assert (engine.backend, engine.name) == ('torch', 'mock')
+
+
 def test_without_a_quantized_file_nothing_changes(engines):
     assert load_fastest('mock').precision == 'fp32' and quantized_engines() == {}
     with pytest.raises(EngineError, match='hmr quantize'):
