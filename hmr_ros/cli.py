@@ -362,7 +362,8 @@ def pipeline(
         rate: Annotated[Optional[list[float]], typer.Option(
             help='Frames per second; 0: as recorded; repeat for more runs.', min=0.0)] = None,
         flat_out: Annotated[bool, typer.Option(
-            '--flat-out', help='Also run with pictures as fast as they can be read.')] = False,
+            '--flat-out', help='Also run with pictures as fast as they can be read, every one that is used '
+                               'searched for people.')] = False,
         plot: Annotated[Optional[Path], typer.Option(help='Also draw the rows, as PNG.')] = None,
         json_file: JsonFile = None) -> None:
     """Run the pipeline without recording and report speed, drops, cores and memory."""
@@ -394,8 +395,15 @@ def _pipeline_run(
         source: str, duration: float, people: int | None, pace: dict[str, Any]) -> dict[str, Any]:
     session = _require('hmr_ros.nodes.session')
     from hmr_ros.demo.report import session_report
-    parameters = {'video_source': {'loop': True, **pace},
-                  'mesh_recovery': {'max_people': people} if people else {}}
+    parameters: dict[str, dict[str, Any]] = {
+        'video_source': {'loop': True, **pace},
+        'mesh_recovery': {'max_people': people} if people else {}}
+    if 'pacing' in pace:
+        # Nobody can be followed through a film that rushes by, so every image is searched, and
+        # many more come meanwhile.
+        parameters['person_detector'] = {'between_detections': 'drop'}
+        for name in ('mesh_recovery', 'mesh_markers'):
+            parameters.setdefault(name, {})['paired_images'] = 200
     return session_report(_run_with_progress(
         session, session.SessionOptions(source, duration, parameters=parameters)), source)
 

@@ -18,7 +18,7 @@ def pipeline_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Where the time of a frame goes, and how many frames come out, for each run."""
     figure = Figure(figsize=(10, 4), layout='constrained')
     left, right = figure.subplots(1, 2)
-    labels = [f'{row["pace"]}\n{row["most_people"]} people' for row in rows]
+    labels = [f'{row["pace"]}\nat most {row["most_people"]}' for row in rows]
     place, bottom = np.arange(len(rows)), np.zeros(len(rows))
     for stage in _WAY:
         heights = np.array([row['stages_ms'].get(stage, {}).get('p50', 0.0) for row in rows])
