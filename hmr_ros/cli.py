@@ -140,8 +140,13 @@ def info(
             help='Name of a network; versions and machine when left out.')] = None,
         backbone: Annotated[Optional[str], typer.Option(
             help='keypoint_guided: mgfenet, resnet34, hrnet_w48 or compact; rsc_net: resnet50 or '
-                 'compact. The published one when left out.')] = None,
+                 'compact; mgil: w32, w48, resnet50, resnet50_upsample_free, medium or small. The '
+                 'published one when left out, of mgil small.')] = None,
         tokens: Annotated[int, typer.Option(help='96, or 29 for the ablation.')] = 96,
+        downsampling: Annotated[str, typer.Option(
+            help='mgil: the block; or strided, spd, flie, control and others beside it.')] = 'mgil',
+        size: Annotated[int, typer.Option(
+            help='mgil: pixels of the crop, 32, 64 or 128.')] = 64,
         json_file: JsonFile = None) -> None:
     """Show versions and machine, or the size of a network beside the published one."""
     if network is None:
@@ -152,24 +157,32 @@ def info(
         _report({}, json_file)
         return
     if network in (*TEMPORAL, 'rsc_net'):
-        _report(_sizes(network, backbone or 'resnet50'), json_file)
-        return
-    _only_keypoint_guided(network)
-    backbone = backbone or 'mgfenet'
+        facts = _sizes(network, backbone or 'resnet50')
+    elif network == 'mgil':
+        facts = _pose_sizes(backbone or 'small', downsampling, size)
+    else:
+        _only_keypoint_guided(network)
+        facts = _guided_sizes(backbone or 'mgfenet', tokens)
+    _report(facts, json_file)
+
+
+def _guided_sizes(backbone: str, tokens: int) -> dict[str, Any]:
+    """Show the size of a network keypoint_guided in both countings, and return it."""
     choices = _require('hmr_ros.training.keypoint_guided.config').CHOICES
     _allowed('--backbone', backbone, choices['backbone'])
     _allowed('--tokens', tokens, choices['tokens'])
     complexity = _require('hmr_ros.evaluation.complexity')
     facts = complexity.describe(complexity.Variant(backbone, tokens))
     paper, as_paper = facts['paper'], facts['as_paper_counts']
-    _table(f'{network}, {backbone}, {tokens} tokens', ['', 'all', 'as the paper counts', 'paper'], [
+    title = f'keypoint_guided, {backbone}, {tokens} tokens'
+    _table(title, ['', 'all', 'as the paper counts', 'paper'], [
         ['parameters, M', facts['parameters'] / 1e6, as_paper['parameters_m'],
          paper.get('parameters_m', '')],
         ['GMAC', facts['gmacs'], as_paper['gmacs'], paper.get('gmacs', '')],
         ['GMAC of the spectral filters', facts['filter_gmacs'], '', ''],
         *([f'parameters of {name}, M', count / 1e6, '', ''] for name, count
           in facts['parameters_by_module'].items())])
-    _report(facts, json_file)
+    return facts
 
 
 def _sizes(network: str, backbone: str) -> dict[str, Any]:
@@ -182,6 +195,22 @@ def _sizes(network: str, backbone: str) -> dict[str, Any]:
     _table(title, ['', 'deployed', 'paper'], [
         ['parameters, M', facts['parameters'] / 1e6, paper.get('parameters', 0) / 1e6 or ''],
         ['GMAC', f'{facts["gmacs"]:.4f}', f'{paper["gmacs"]:.4f}' if paper else ''],
+        *([f'parameters of {name}, M', count / 1e6, ''] for name, count
+          in facts['parameters_by_module'].items())])
+    return facts
+
+
+def _pose_sizes(backbone: str, downsampling: str, size: int) -> dict[str, Any]:
+    """Show the size of a pose network of mgil, and return it."""
+    complexity = _require('hmr_ros.evaluation.mgil_complexity')
+    for name, value in (('backbone', backbone), ('downsampling', downsampling), ('size', size)):
+        _allowed(f'--{name}', value, complexity.CHOICES[name])
+    facts = complexity.describe(backbone, downsampling, size)
+    paper = facts['paper']
+    _table(f'mgil, {backbone}, {downsampling}, {size} pixels', ['', 'here', 'sheet'], [
+        ['parameters, M', f'{facts["parameters"] / 1e6:.3f}',
+         f'{paper["parameters_m"]:.3f}' if paper else ''],
+        ['GMAC of one person', f'{facts["gmacs"]:.4f}', f'{paper["gmacs"]:.4f}' if paper else ''],
         *([f'parameters of {name}, M', count / 1e6, ''] for name, count
           in facts['parameters_by_module'].items())])
     return facts
@@ -720,7 +749,7 @@ def _training(network: str, part: str) -> Any:
 def _only_keypoint_guided(network: str) -> None:
     if network != 'keypoint_guided':
         raise CommandError(f'no network {network!r} in this version; there are '
-                           f'{", ".join((*TRAINABLE, *TEMPORAL))}')
+                           f'{", ".join((*TRAINABLE, *TEMPORAL, "mgil"))}')
 
 
 def main() -> None:

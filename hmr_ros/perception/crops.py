@@ -132,6 +132,17 @@ def cut_bilinear(image: np.ndarray, transform: CropTransform) -> np.ndarray:
     return crop
 
 
+def cut_unfiltered(image: np.ndarray, transform: CropTransform) -> np.ndarray:
+    """
+    Cut as `cut_bilinear` does, but with one sample for each pixel however large the crop is.
+
+    Fine patterns alias; networks that were trained so want it so.
+    """
+    return cv2.warpAffine(
+        image, transform.matrix.astype(np.float64), (transform.size, transform.size),
+        flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+
+
 def crop_person(image: np.ndarray, color_order: str, transform: CropTransform) -> np.ndarray:
     """
     Cut one crop as `cut_bilinear` does, in RGB: uint8 `(size, size, 3)`.

@@ -11,7 +11,7 @@ import torch
 from hmr_ros.training.errors import TrainingError
 
 #: where training programs keep the tensors inside their files.
-CONTAINERS = ('model', 'state_dict', 'gen_state_dict')
+CONTAINERS = ('best_state_dict', 'model', 'state_dict', 'gen_state_dict')
 
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:

@@ -78,6 +78,18 @@ def test_info_of_the_compact_rsc_net(tmp_path):
 
 
 @pytest.mark.torch
+def test_info_of_mgil_beside_the_sheet(tmp_path):
+    run('info', 'mgil', '--backbone', 'resnet50', '--downsampling', 'spd', '--size', '128',
+        '--json', str(tmp_path / 'info.json'))
+    facts = json.loads((tmp_path / 'info.json').read_text())
+    assert round(facts['parameters'] / 1e6, 3) == facts['paper']['parameters_m'] == 43.959
+    assert round(facts['gmacs'], 4) == facts['paper']['gmacs'] == 2.2982
+    for option, value in (('backbone', 'w64'), ('downsampling', 'pool'), ('size', '48')):
+        with pytest.raises(cli.CommandError, match=f'--{option} is .*{value}.*; allowed: '):
+            run('info', 'mgil', f'--{option}', value)
+
+
+@pytest.mark.torch
 @pytest.mark.parametrize('network, parameters, saved', [
     # Mega-multiply-accumulates that the split first layer saves: sheet, sections 7 and 8.
     ('rsc_net', 26_977_581, 4.39), ('rsc_temporal', 21_309_597, 4.36)])

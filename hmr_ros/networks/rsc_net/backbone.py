@@ -12,11 +12,12 @@ from torch.nn import functional
 from hmr_ros.networks.keypoint_guided.compact import KeypointMaps
 from hmr_ros.networks.keypoint_guided.network import KEYPOINTS
 from hmr_ros.networks.keypoint_guided.pyramid import PyramidNet
-from hmr_ros.networks.residual_blocks import BasicBlock, Bottleneck, chain
+from hmr_ros.networks.residual_blocks import BasicBlock, Bottleneck
+from hmr_ros.networks.resnet import ResNet, RESNET50
 from hmr_ros.perception.rsc_net import ROWS
 
 #: bottlenecks of the four stages of ResNet-50.
-STAGES = (3, 4, 6, 3)
+STAGES = RESNET50.counts
 Scale = torch.Tensor | None
 
 
@@ -61,29 +62,15 @@ def through(layer: nn.Sequential, x: torch.Tensor, scales: Iterator[Scale]) -> t
     return x
 
 
-class ScaledResNet50(ScaledBackbone):
+class ScaledResNet50(ScaledBackbone, ResNet):
     """The published one: mean features `(N, 2048)`, >= 0; tensors named as torchvision's."""
 
     features, image_size = 2048, 224
+    layers = ResNet.layers
 
     def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = chain(Bottleneck, 64, 64, STAGES[0])
-        self.layer2 = chain(Bottleneck, 256, 128, STAGES[1], stride=2)
-        self.layer3 = chain(Bottleneck, 512, 256, STAGES[2], stride=2)
-        self.layer4 = chain(Bottleneck, 1024, 512, STAGES[3], stride=2)
+        super().__init__(RESNET50)
         self.alphas = nn.ParameterList(torch.ones(sum(STAGES)) for _ in range(ROWS))
-
-    @property
-    def layers(self) -> tuple[nn.Sequential, ...]:
-        """The four stages."""
-        return self.layer1, self.layer2, self.layer3, self.layer4
-
-    def stem(self, image: torch.Tensor) -> torch.Tensor:
-        """Map crops to the input `(N, 64, S / 4, S / 4)` of the first block."""
-        return functional.max_pool2d(functional.relu(self.bn1(self.conv1(image))), 3, 2, 1)
 
     def scaled(self, image: torch.Tensor, scales: Iterable[Scale]) -> torch.Tensor:
         """See ScaledBackbone."""

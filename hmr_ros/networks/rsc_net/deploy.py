@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import Iterator
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from hmr_ros.networks.folding import fold_norms
 from hmr_ros.networks.keypoint_guided.deploy import fold_norm
 from hmr_ros.networks.keypoint_guided.pyramid import Rise
 from hmr_ros.networks.rsc_net.backbone import ScaledBackbone
@@ -65,7 +64,7 @@ class RowEngine(nn.Module):
 
     def __init__(self, network: RscNet) -> None:
         super().__init__()
-        self.backbone = fold_norms(network.backbone)
+        self.backbone = folded(network.backbone)
         self.regressor = SplitRegressor(network.regressor)
         self.register_buffer('alpha', torch.stack(list(network.backbone.alphas)).detach())
         _freeze(self)
@@ -82,7 +81,7 @@ class SingleRowEngine(nn.Module):
 
     def __init__(self, network: RscNet, row: int) -> None:
         super().__init__()
-        self.backbone = fold_norms(network.backbone)
+        self.backbone = folded(network.backbone)
         for scale, block in zip(network.backbone.alphas[row].detach(), self.backbone.blocks):
             last = block.get_submodule(block.last)
             last.weight.data.mul_(scale)
@@ -133,29 +132,14 @@ class FilterStep(nn.Module):
         return self.network.step(feature, pose6d, betas, h_in)
 
 
-def fold_norms(backbone: ScaledBackbone) -> ScaledBackbone:
+def folded(backbone: ScaledBackbone) -> ScaledBackbone:
     """Return a copy in evaluation mode whose batch norms are inside its convolutions."""
-    backbone = copy.deepcopy(backbone).eval().to(memory_format=torch.contiguous_format)
-    for module, conv, norm in convolutions_before_norms(backbone):
-        folded = fuse_conv_bn_eval(module.get_submodule(conv), module.get_submodule(norm))
-        setattr(module, conv, folded)
-        setattr(module, norm, nn.Identity())
+    backbone = copy.deepcopy(backbone).eval()
+    fold_norms(backbone)
     for module in backbone.modules():
         if isinstance(module, Rise):
             fold_norm(module)
     return backbone
-
-
-#: how the residual networks name a convolution and the norm behind it.
-_PAIRS = (('conv1', 'bn1'), ('conv2', 'bn2'), ('conv3', 'bn3'), ('0', '1'))
-
-
-def convolutions_before_norms(backbone: ScaledBackbone) -> Iterator[tuple[nn.Module, str, str]]:
-    """Yield every convolution and the norm behind it: the module of both, and their names."""
-    for module in list(backbone.modules()):
-        for conv, norm in _PAIRS:
-            if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
-                yield module, conv, norm
 
 
 def _freeze(module: nn.Module) -> None:

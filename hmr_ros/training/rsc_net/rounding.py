@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from hmr_ros.networks.folding import convolutions_before_norms
 from hmr_ros.networks.rsc_net import BodyFilter, RscNet, RscTemporal
-from hmr_ros.networks.rsc_net.deploy import convolutions_before_norms
 
 Network = TypeVar('Network', RscNet, RscTemporal, BodyFilter)
 

@@ -12,9 +12,9 @@ from onnx import numpy_helper
 import torch
 from torch import nn
 
+from hmr_ros.networks.folding import convolutions_before_norms
 from hmr_ros.networks.keypoint_guided.pyramid import Rise
 from hmr_ros.networks.rsc_net.backbone import ScaledPyramid
-from hmr_ros.networks.rsc_net.deploy import convolutions_before_norms
 from hmr_ros.runtime import resolve_engine
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.rsc_net.data import Resolutions
