@@ -13,10 +13,11 @@ from hmr_ros.body.model import BodyModel
 from hmr_ros.evaluation.errors import EvaluationError
 from hmr_ros.perception import keypoint_guided
 from hmr_ros.perception.camera import Camera
+from hmr_ros.perception.crop_reading import Network
 from hmr_ros.perception.crops import CropTransform
 from hmr_ros.perception.inverse_kinematics import solve_rotations
 from hmr_ros.perception.keypoint_guided import JOINTS, Keypoints, Projection
-from hmr_ros.perception.mesh_recovery import Network, RecoverySettings
+from hmr_ros.perception.mesh_recovery import RecoverySettings
 
 
 @dataclass(frozen=True)

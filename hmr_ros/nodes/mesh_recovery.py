@@ -8,39 +8,36 @@ import sys
 from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from hmr_ros.body import BodyModel, load_body
 from hmr_ros.msg import PersonBoxArray, SmplArray
+from hmr_ros.nodes.boxes_node import BoxesNode, ImageMessage
 from hmr_ros.nodes.conversions import (
     boxes_from_message, camera_from_info, camera_to_message, person_to_message, pixels_of)
-from hmr_ros.nodes.engine_node import EngineNode, threads_for
+from hmr_ros.nodes.engine_node import threads_for
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import run_nodes
-from hmr_ros.nodes.pairing import ExactPairing
-from hmr_ros.nodes.qos import image_qos, overridable, result_qos
+from hmr_ros.nodes.qos import image_qos
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.person import Person
 from hmr_ros.perception.recoveries import NearFarRecovery, recovery_for
 
-ImageMessage = Image | CompressedImage
 NO_FEATURE = np.zeros(0, np.float32)
 
 
-class MeshRecoveryNode(EngineNode):
+class MeshRecoveryNode(BoxesNode):
     """Publishes `smpl` for every pair of `image` and `person_boxes` with the same stamp."""
 
     TABLE = 'mesh_recovery'
-    INPUT = 'person_boxes'
+    OUTPUT = (SmplArray, 'smpl')
 
     def __init__(self, **node_arguments: Any) -> None:
         """Declare parameters. Raises NodeError when one of them is not allowed."""
         super().__init__(**node_arguments)
         self._camera_info: CameraInfo | None = None
-        self._last_header = Header()
-        self._pairing: ExactPairing[ImageMessage, PersonBoxArray] = ExactPairing(1)
 
     def load(self) -> None:
         """Load one engine or two, and the body model."""
@@ -54,17 +51,11 @@ class MeshRecoveryNode(EngineNode):
             **{fact: self._of_engines(name) for fact, name in facts.items()})
         self.get_logger().info(f'body model {self._body.name}')
 
-    def create_outputs(self) -> None:
-        """Advertise the people."""
-        self._publisher = self.create_lifecycle_publisher(
-            SmplArray, 'smpl', result_qos(), qos_overriding_options=overridable())
-
     def subscribe(self) -> None:
-        """Listen to images, their calibration, and boxes."""
-        self._pairing = ExactPairing(self.parameters['paired_images'])
-        self.listen_to_images(self._on_image)
+        """Listen to images, boxes, and the calibration of the camera."""
+        # First, so that it is known when the first pair is complete.
         self.listen(CameraInfo, 'camera_info', self._on_camera_info, image_qos())
-        self.listen(PersonBoxArray, 'person_boxes', self._on_boxes, result_qos())
+        super().subscribe()
 
     def process(self, item: tuple[ImageMessage, PersonBoxArray]) -> None:
         """Recover the people of one frame and publish them."""
@@ -75,35 +66,17 @@ class MeshRecoveryNode(EngineNode):
         height, width = pixels.shape[:2]
         camera = self._camera_for(width, height)
         people = self._recovery.recover(pixels, order, camera, boxes_from_message(boxes))
-        self._note_record(len(people))
-        self._last_header = image.header
-        self._publisher.publish(self._message(image.header, camera, people))
-        self.diagnostics.add_latency('end_to_end', self.age_ms(image.header.stamp))
+        self.note_record(self._recovery, 'decode_ik')
+        if isinstance(self._recovery, NearFarRecovery):
+            self.diagnostics.facts['far_persons'] = str(self._recovery.far_people)
+        self.publish_people(self._message(image.header, camera, people))
 
     def farewell(self) -> None:
         """Publish that nobody is there any more."""
         self._publisher.publish(self._message(self._last_header, None, []))
 
-    def _on_image(self, message: ImageMessage) -> None:
-        self._submit(self._pairing.add_first(message.header.stamp, message))
-
-    def _on_boxes(self, message: PersonBoxArray) -> None:
-        self.diagnostics.note_input()
-        self._submit(self._pairing.add_second(message.header.stamp, message))
-
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
-
-    def _submit(self, pair: tuple[ImageMessage, PersonBoxArray] | None) -> None:
-        counters = self.diagnostics.counters
-        if self._pairing.rewinds > counters['stamps_went_back']:
-            self.complain('rewind', 'stamps went back by more than a second (a bag that starts '
-                          'again, or a reset simulation); images kept so far are forgotten')
-        counters['stamps_went_back'] = self._pairing.rewinds
-        counters['boxes_without_image'] = self._pairing.lost
-        # No subscriber, no work: this is the expensive node.
-        if pair is not None and self._publisher.get_subscription_count():
-            self.submit(pair)
 
     def _load_engines(self) -> None:
         names = [self.parameters[f'engine.{which}'] or self.parameters['engine']
@@ -119,22 +92,6 @@ class MeshRecoveryNode(EngineNode):
     def _of_engines(self, fact: str) -> str:
         """Say something of each engine, the near one first; of a single one as it is."""
         return ','.join(str(getattr(engine, fact)) for engine in self._engines)
-
-    def _note_record(self, people: int) -> None:
-        record = self._recovery.record
-        for stage in ('crop', 'network', 'decode_ik'):
-            self.diagnostics.add_latency(stage, getattr(record, f'{stage}_ms'))
-        self.diagnostics.facts['persons'] = str(people)
-        if isinstance(self._recovery, NearFarRecovery):
-            self.diagnostics.facts['far_persons'] = str(self._recovery.far_people)
-        self.diagnostics.counters['boxes_rejected'] = self._recovery.rejected_boxes
-        self.diagnostics.counters['people_rejected'] = self._recovery.rejected_people
-        if record.rejected_boxes:
-            self.complain('box', f'{record.rejected_boxes} person boxes show nothing of the '
-                          'image and were skipped; does the detector look at the same image?')
-        if record.rejected_people:
-            self.complain('people', f'the engine gave numbers that are not finite for '
-                          f'{record.rejected_people} people, who were skipped; try precision fp32')
 
     def _camera_for(self, width: int, height: int) -> Camera:
         """Return the calibrated camera, else the assumed one. Raises NodeError without either."""

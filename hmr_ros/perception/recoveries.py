@@ -11,8 +11,8 @@ import numpy as np
 
 from hmr_ros.body.model import BodyModel
 from hmr_ros.perception.camera import Camera
-from hmr_ros.perception.mesh_recovery import (
-    best_boxes, BodyRecovery, MeshRecovery, Network, RecoveryRecord, settings_for)
+from hmr_ros.perception.crop_reading import best_boxes, FrameRecord, Network
+from hmr_ros.perception.mesh_recovery import BodyRecovery, MeshRecovery, settings_for
 from hmr_ros.perception.person import Person, PersonBox
 from hmr_ros.perception.rsc_net_recovery import RscNetRecovery
 
@@ -62,9 +62,9 @@ class NearFarRecovery:
         return self._near.rejected_people + self._far.rejected_people
 
     @property
-    def record(self) -> RecoveryRecord:
+    def record(self) -> FrameRecord:
         """The last frame: times and counts of both engines together."""
-        return RecoveryRecord(*(
+        return FrameRecord(*(
             one + other for one, other in zip(_numbers(self._near), _numbers(self._far))))
 
     def recover(
@@ -118,5 +118,5 @@ def _placed(
 
 def _numbers(recovery: BodyRecovery) -> tuple[float, ...]:
     record = recovery.record
-    return (record.crop_ms, record.network_ms, record.decode_ik_ms, record.people,
+    return (record.crop_ms, record.network_ms, record.decode_ms, record.people,
             record.rejected_boxes, record.rejected_people)

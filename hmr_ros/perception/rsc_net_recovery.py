@@ -10,8 +10,9 @@ import numpy as np
 from hmr_ros.body.model import BodyModel
 from hmr_ros.perception import rsc_net
 from hmr_ros.perception.camera import Camera
+from hmr_ros.perception.crop_reading import Network
 from hmr_ros.perception.crops import CropTransform
-from hmr_ros.perception.mesh_recovery import Bodies, BodyRecovery, Network, RecoverySettings
+from hmr_ros.perception.mesh_recovery import Bodies, BodyRecovery, RecoverySettings
 from hmr_ros.perception.person import PersonBox
 
 

@@ -82,7 +82,7 @@ class Named:
     def __init__(self, name, lost=()):
         self.name, self.lost, self.calls = name, lost, []
         self.rejected_boxes, self.rejected_people = 0, len(lost)
-        self.record = SimpleNamespace(crop_ms=1.0, network_ms=2.0, decode_ik_ms=3.0, people=1,
+        self.record = SimpleNamespace(crop_ms=1.0, network_ms=2.0, decode_ms=3.0, people=1,
                                       rejected_boxes=0, rejected_people=len(lost))
 
     def recover(self, image, color_order, camera, boxes):
