@@ -32,6 +32,7 @@ ARGUMENTS = (
     ('image_transport', '', 'how images arrive', ('', 'raw', 'compressed')),
     ('backend', '', 'what runs the network', ('', 'auto', 'onnxruntime', 'tensorrt', 'torch')),
     ('smooth', 'true', 'temporal smoothing: markers are drawn from smpl_smoothed', BOOL),
+    ('keypoints', 'false', '2D keypoints too, drawn on the overlay; needs an engine of mgil', BOOL),
     ('composed', 'false', 'all nodes in one process', BOOL),
     ('rviz', 'false', 'start RViz', BOOL),
     ('fixed_frame', 'camera_optical_frame', 'fixed frame of RViz', None),
@@ -92,8 +93,10 @@ def _node(value: dict[str, str], executable: str, names: list[str]) -> Node:
 def _nodes(context: LaunchContext) -> list[Node]:
     value = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     detector = 'detection_bridge' if value['detections'] else 'person_detector'
-    smoother = ['temporal_smoother'] if value['smooth'] == 'true' else []
-    names = [detector, *FLOW, *smoother, *(['video_source'] if value['source'] else [])]
+    optional = [name for name, wanted in (
+        ('temporal_smoother', value['smooth'] == 'true'),
+        ('keypoints', value['keypoints'] == 'true'), ('video_source', value['source'])) if wanted]
+    names = [detector, *FLOW, *optional]
     if value['composed'] == 'true':
         nodes = [_node(value, 'pipeline', names)]
     else:

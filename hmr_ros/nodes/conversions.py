@@ -6,17 +6,18 @@ from __future__ import annotations
 import array
 from collections.abc import Sequence
 import sys
+from typing import Protocol
 
 import cv2
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from hmr_ros.msg import Keypoints2D, Keypoints2DArray, PersonBoxArray, SmplArray, SmplPerson
 from hmr_ros.msg import PersonBox as PersonBoxMsg
-from hmr_ros.msg import PersonBoxArray, SmplArray, SmplPerson
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.perception.camera import Camera, CameraSource
-from hmr_ros.perception.person import Person, PersonBox
+from hmr_ros.perception.person import Person, PersonBox, PersonKeypoints
 
 # Encoding: channels in the message, channels that are used, their order.
 ENCODINGS = {
@@ -26,6 +27,15 @@ ENCODINGS = {
     'bgra8': (4, 3, 'bgr'),
     'mono8': (1, 1, 'gray'),
 }
+# Keypoints per person of each joint set.
+JOINT_COUNTS = {Keypoints2DArray.JOINT_SET_COCO17: 17, Keypoints2DArray.JOINT_SET_SMPL24: 24}
+
+
+class EngineFacts(Protocol):
+    """What a message says about the engine that made it."""
+
+    name: str
+    sha256: str
 
 
 def image_view(message: Image) -> tuple[np.ndarray, str]:
@@ -149,6 +159,45 @@ def person_from_message(message: SmplPerson) -> Person:
         joints2d=shaped(message.joints2d, 24, 2),
         joint_confidence=shaped(message.joint_confidence, 24),
         feature=shaped(message.feature, -1))
+
+
+def keypoints_to_message(
+        people: Sequence[PersonKeypoints], header: Header, size: tuple[int, int],
+        engine: EngineFacts) -> Keypoints2DArray:
+    """COCO's keypoints of an image of `size` (width, height), found by `engine`."""
+    def flat(values: np.ndarray) -> array.array:
+        return array.array('f', np.asarray(values, np.float32).tobytes())
+
+    return Keypoints2DArray(
+        header=header, joint_set=Keypoints2DArray.JOINT_SET_COCO17, engine=engine.name,
+        engine_sha256=engine.sha256, image_width=size[0], image_height=size[1],
+        people=[Keypoints2D(
+            track_id=p.track_id, score=float(p.score), box=np.asarray(p.box, np.float32),
+            keypoints=flat(p.keypoints), confidence=flat(p.confidence)) for p in people])
+
+
+def keypoints_from_message(message: Keypoints2DArray) -> list[PersonKeypoints]:
+    """
+    Read the keypoints of people, as many each as `joint_set` has.
+
+    Raises NodeError when the joint set is unknown, or their numbers do not fit it.
+    """
+    count = JOINT_COUNTS.get(message.joint_set)
+    if count is None:
+        raise NodeError(f'joint_set of keypoints is {message.joint_set}; expected one of '
+                        'Keypoints2DArray.JOINT_SET_*. The publisher fills the message wrongly')
+    people = []
+    for p in message.people:
+        if (len(p.keypoints), len(p.confidence)) != (2 * count, count):
+            raise NodeError(
+                f'person {p.track_id!r} has {len(p.keypoints)} numbers of keypoints and '
+                f'{len(p.confidence)} of confidence; joint set {message.joint_set} has '
+                f'{2 * count} and {count}. The publisher fills the message wrongly')
+        people.append(PersonKeypoints(
+            p.track_id, p.score, np.array(p.box, np.float32),
+            np.array(p.keypoints, np.float32).reshape(count, 2),
+            np.array(p.confidence, np.float32)))
+    return people
 
 
 def camera_to_message(camera: Camera, message: SmplArray) -> None:

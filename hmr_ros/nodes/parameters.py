@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.perception.one_euro import OneEuroSettings
+from hmr_ros.perception.simcc import COUNTED_FROM, SCORE_MODES
 from hmr_ros.perception.smoothing import SmoothingSettings
 
 SMOOTHING = SmoothingSettings()
@@ -108,6 +109,14 @@ BACKEND = (
     P('allow_engine_build', True, 'build an engine for TensorRT at configure, for minutes, when '
       'none was built for this GPU (hmr engines build)'),
 )
+THREADS = (
+    P('threads', 0, 'processor cores of one call of the engine; 0: half of those that the '
+      'process may use, at most 4', 0, 256),
+)
+BOXES = (
+    P('max_people', 32, 'most people per frame, the best scores first', 1, 1000),
+    P('paired_images', 10, 'images kept until their boxes or people arrive', 1, 200),
+)
 
 
 def _one_euro(
@@ -162,16 +171,24 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         P('engine.far_below_px', 64.0, 'height of a person box below which engine.far takes over; '
           'tracks change 10 % beyond it', 1.0, 10000.0, dynamic=True),
         *BACKEND,
-        P('threads', 0, 'processor cores of one call of the engine; 0: half of those that the '
-          'process may use, at most 4', 0, 256),
+        *THREADS,
         *BODY,
         P('fallback_fov_deg', 55.0, 'vertical field of view in degrees of cameras without '
           'calibration; 0: skip their frames', 0.0, 170.0, dynamic=True),
         P('image_is_rectified', False, 'use the projection matrix P of camera_info instead of K'),
-        P('max_people', 32, 'most people per frame, the best scores first', 1, 1000),
-        P('paired_images', 10, 'images kept until their boxes or people arrive', 1, 200),
+        *BOXES,
         P('publish_features', True, 'fill SmplPerson.feature for a temporal smoother',
           dynamic=True),
+    ),
+    'keypoints': COMMON + IMAGE + (
+        P('keypoint_engine', 'mgil', 'name in engines/manifest.yaml, or path of an engine file'),
+        *BACKEND,
+        *THREADS,
+        *BOXES,
+        P('min_keypoint_score', COUNTED_FROM, 'lowest confidence of a keypoint that counts as found',
+          0.0, 1.0, dynamic=True),
+        P('score_mode', 'max', 'confidence of a keypoint, of its peaks along x and y: max for '
+          'engines trained with label smoothing, min for Gaussian labels', choices=SCORE_MODES),
     ),
     'temporal_smoother': COMMON + (
         P('method', 'auto', 'learned: a temporal engine, one_euro where none fits the features; '
@@ -195,6 +212,8 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         P('mesh', True, 'publish meshes', dynamic=True),
         P('skeleton', True, 'publish skeletons', dynamic=True),
         P('labels', True, 'publish track ids as text', dynamic=True),
+        P('keypoints', True, 'draw 2D keypoints on the overlay when they are published',
+          dynamic=True),
         P('opacity', 0.9, 'opacity of meshes, 0 to 1', 0.0, 1.0, dynamic=True),
         P('lifetime_s', 0.5, 'seconds a marker stays when nothing more arrives', 0.05, 60.0,
           dynamic=True),

@@ -12,6 +12,7 @@ from rclpy.parameter import Parameter
 
 from hmr_ros.nodes.detection_bridge import DetectionBridgeNode
 from hmr_ros.nodes.errors import NodeError
+from hmr_ros.nodes.keypoints import KeypointsNode
 from hmr_ros.nodes.lifecycle import close_nodes, ManagedNode, run_nodes
 from hmr_ros.nodes.mesh_markers import MeshMarkersNode
 from hmr_ros.nodes.mesh_recovery import MeshRecoveryNode
@@ -25,6 +26,7 @@ NODES: dict[str, Callable[..., ManagedNode]] = {
     'mesh_markers': MeshMarkersNode,
     'temporal_smoother': TemporalSmootherNode,
     'mesh_recovery': MeshRecoveryNode,
+    'keypoints': KeypointsNode,
     'person_detector': PersonDetectorNode,
     'detection_bridge': DetectionBridgeNode,
     'video_source': VideoSourceNode,

@@ -21,14 +21,14 @@ from visualization_msgs.msg import MarkerArray
 
 from hmr_ros.demo.pictures import VideoFile
 from hmr_ros.demo.session import SessionWriter
-from hmr_ros.msg import PersonBoxArray, SmplArray
+from hmr_ros.msg import Keypoints2DArray, PersonBoxArray, SmplArray
 from hmr_ros.nodes.conversions import bgr_pixels
 from hmr_ros.nodes.pairing import nanoseconds
 
 _TYPES = {
     'image': Image, 'camera_info': CameraInfo, 'person_boxes': PersonBoxArray, 'smpl': SmplArray,
-    'smpl_smoothed': SmplArray, 'mesh_markers': MarkerArray, 'overlay': Image,
-    '/diagnostics': DiagnosticArray}
+    'smpl_smoothed': SmplArray, 'keypoints': Keypoints2DArray, 'mesh_markers': MarkerArray,
+    'overlay': Image, '/diagnostics': DiagnosticArray}
 _PICTURES = ('image', 'overlay')
 _JPEG_QUALITY = 88
 # A mesh message holds 1 MB a person; one a second shows everything and keeps the file small.

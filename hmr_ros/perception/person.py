@@ -23,6 +23,24 @@ class PersonBox:
 
 
 @dataclass(frozen=True)
+class PersonKeypoints:
+    """
+    2D keypoints of one person; arrays float32, pixels of the full image.
+
+    score       of the whole person, 0 to 1
+    box         (4,)    x0, y0, x1, y1
+    keypoints   (K, 2)  x right, y down; NaN where a keypoint was not found
+    confidence  (K,)    0 to 1
+    """
+
+    track_id: str
+    score: float
+    box: np.ndarray
+    keypoints: np.ndarray
+    confidence: np.ndarray
+
+
+@dataclass(frozen=True)
 class Person:
     """
     One person's body; arrays float32, metres, axis-angle radians, optical frame of the image.

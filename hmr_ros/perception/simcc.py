@@ -15,6 +15,10 @@ COCO_NAMES = (
     'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder',
     'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee',
     'right_knee', 'left_ankle', 'right_ankle')
+#: limbs, as rows of COCO_NAMES.
+COCO_LIMBS = (
+    (0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12),
+    (11, 12), (11, 13), (13, 15), (12, 14), (14, 16))
 MPII_NAMES = (
     'right_ankle', 'right_knee', 'right_hip', 'left_hip', 'left_knee', 'left_ankle', 'pelvis',
     'thorax', 'upper_neck', 'head_top', 'right_wrist', 'right_elbow', 'right_shoulder',
@@ -24,7 +28,7 @@ CROPS = CropStyle(CropTransform.from_box, cut_unfiltered)
 SCORE_MODES = ('max', 'min')
 AVERAGES = ('probabilities', 'logits')
 #: a keypoint below this score says nothing about the person.
-_COUNTED_FROM = 0.02
+COUNTED_FROM = 0.02
 _OUTPUTS = ('simcc_x', 'simcc_y')
 
 
@@ -145,6 +149,6 @@ def person_scores(scores: np.ndarray, detections: np.ndarray) -> np.ndarray:
 
     Keypoints `(N, K)` that are hardly seen do not count; without any other the score is 0.
     """
-    counted = scores > _COUNTED_FROM
+    counted = scores > COUNTED_FROM
     total, count = np.sum(scores * counted, axis=-1), np.sum(counted, axis=-1)
     return np.asarray(detections) * total / np.maximum(count, 1)

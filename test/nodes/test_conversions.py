@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 from dataclasses import fields
+from types import SimpleNamespace
 
 import cv2
 from hypothesis import given, settings
@@ -14,15 +15,16 @@ import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed')
+from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
-from hmr_ros.msg import SmplArray  # noqa: E402
+from hmr_ros.msg import Keypoints2D, Keypoints2DArray, SmplArray  # noqa: E402
 from hmr_ros.nodes import conversions  # noqa: E402
 from hmr_ros.nodes.errors import NodeError  # noqa: E402
 from hmr_ros.perception.camera import Camera, CameraSource  # noqa: E402
 from hmr_ros.perception.errors import PerceptionError  # noqa: E402
-from hmr_ros.perception.person import Person, PersonBox  # noqa: E402
+from hmr_ros.perception.person import Person, PersonBox, PersonKeypoints  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -146,3 +148,49 @@ def test_the_camera_survives_the_message():
     assert conversions.camera_from_message(message) == camera
     for source in CameraSource:
         assert getattr(SmplArray, f'CAMERA_{source.name}') == source
+
+
+@st.composite
+def keypoints(draw):
+    return PersonKeypoints(
+        draw(st.text('abcp0123456789', max_size=8)), float(draw(st.floats(0, 1, width=32))),
+        draw(floats(4)),
+        draw(hnp.arrays(np.float32, (17, 2), elements=REALS | st.just(np.nan))),
+        draw(hnp.arrays(np.float32, 17, elements=st.floats(0, 1, width=32))))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(keypoints(), max_size=3), st.integers(0, 2 ** 32 - 1), st.integers(0, 9000))
+def test_keypoints_survive_the_message(people, width, height):
+    engine = SimpleNamespace(name='pose', sha256='a' * 64)
+    message = conversions.keypoints_to_message(
+        people, Header(frame_id='cam'), (width, height), engine)
+    message = deserialize_message(serialize_message(message), Keypoints2DArray)
+    assert (message.header.frame_id, message.image_width, message.image_height) == (
+        'cam', width, height)
+    assert (message.engine, message.engine_sha256) == ('pose', 'a' * 64)
+    assert message.joint_set == Keypoints2DArray.JOINT_SET_COCO17
+    back = conversions.keypoints_from_message(message)
+    for one, other in zip(people, back, strict=True):
+        for field in fields(PersonKeypoints):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+        assert other.keypoints.dtype == other.confidence.dtype == other.box.dtype == np.float32
+
+
+@pytest.mark.parametrize('joint_set, numbers, words', [
+    (7, (34, 17), ['joint_set', '7']), (0, (33, 17), ['33', '34']), (0, (34, 16), ['16', '17']),
+    (1, (34, 17), ['48 and 24'])])
+def test_keypoints_that_do_not_fit_their_joint_set_are_refused(joint_set, numbers, words):
+    of_points, of_confidence = (array.array('f', [0.0] * count) for count in numbers)
+    message = Keypoints2DArray(joint_set=joint_set, people=[
+        Keypoints2D(track_id='p1', keypoints=of_points, confidence=of_confidence)])
+    with pytest.raises(NodeError) as error:
+        conversions.keypoints_from_message(message)
+    assert all(word in str(error.value) for word in [*words, 'publisher']), error.value
+
+
+def test_keypoints_of_the_other_joint_set_are_read():
+    message = Keypoints2DArray(joint_set=Keypoints2DArray.JOINT_SET_SMPL24, people=[Keypoints2D(
+        keypoints=array.array('f', range(48)), confidence=array.array('f', [0.5] * 24))])
+    person, = conversions.keypoints_from_message(message)
+    np.testing.assert_array_equal(person.keypoints, np.arange(48).reshape(24, 2))

@@ -176,3 +176,16 @@ def test_other_networks_are_refused(outputs: dict[str, np.ndarray], message: str
 def test_unknown_averages_are_refused() -> None:
     with pytest.raises(PerceptionError, match='average'):
         simcc.with_mirrored({}, {}, np.arange(17), 2, 'median')
+
+
+def test_limbs_join_what_belongs_together() -> None:
+    """Every keypoint has one, and the mirror image has the same ones."""
+    limbs = {frozenset(limb) for limb in simcc.COCO_LIMBS}
+    order = simcc.mirrored_order(simcc.COCO_NAMES)
+    assert {frozenset(order[list(limb)].tolist()) for limb in limbs} == limbs
+    assert set().union(*limbs) == set(range(17)) and len(limbs) == len(simcc.COCO_LIMBS)
+    named = {frozenset(simcc.COCO_NAMES[i] for i in limb) for limb in limbs}
+    for side in ('left', 'right'):
+        for first, second in (('hip', 'knee'), ('knee', 'ankle'), ('shoulder', 'elbow'),
+                              ('elbow', 'wrist'), ('shoulder', 'hip')):
+            assert {f'{side}_{first}', f'{side}_{second}'} in named
