@@ -12,6 +12,7 @@ import numpy as np
 
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import check_image
+from hmr_ros.perception.person import PersonKeypoints
 from hmr_ros.perception.skeleton import PARENTS
 
 # Every person is drawn into a buffer with about this longer side, so that the cost is the same
@@ -22,6 +23,9 @@ _MOST_ZOOM = 3.0
 _SAMPLE_STEP_PX = 0.7
 _MOST_STEPS = 24
 _NEAREST_M = 0.05
+# Beyond, OpenCV's whole numbers overflow.
+_FARTHEST_PX = 1e5
+_DOT_PX = 2
 _LIGHT = np.float32([-0.35, -0.6, -0.72])
 _AMBIENT = 0.42
 _JOINT_PARENTS = PARENTS[:24]
@@ -182,11 +186,8 @@ class OverlayRenderer:
         pale = tuple(int(0.4 * value + 0.6 * 255) for value in color)
         if self._style.skeleton:
             for joint in range(1, 24):
-                ends = joints[[joint, _JOINT_PARENTS[joint]]]
-                if np.all(np.isfinite(ends)) and np.abs(ends).max() < 1e5:
-                    start, end = (tuple(int(v) for v in point) for point in np.round(ends))
-                    cv2.line(image, start, end, pale, self._style.skeleton, cv2.LINE_AA)
-        if not np.all(np.isfinite(box)) or np.abs(box).max() >= 1e5:
+                _line(image, joints[[joint, _JOINT_PARENTS[joint]]], pale, self._style.skeleton)
+        if not np.all(np.isfinite(box)) or np.abs(box).max() >= _FARTHEST_PX:
             return
         x0, y0, x1, y1 = (int(value) for value in np.round(box))
         if self._style.box:
@@ -231,3 +232,40 @@ def _write(
     place = (max(x, 0), max(y, tall))
     for tone, thickness in (((0, 0, 0), 3), (color, 1)):
         cv2.putText(image, text, place, font, scale, tone, thickness, cv2.LINE_AA)
+
+
+def draw_keypoints(
+        image_bgr: np.ndarray, people: Sequence[PersonKeypoints],
+        limbs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """
+    Return a new image, uint8 `(H, W, 3)` BGR, with dots and limbs drawn into `image_bgr`.
+
+    limbs  pairs of keypoints; those that were not found (NaN) are left out
+
+    Raises PerceptionError when the image is not of that kind.
+    """
+    check_image(image_bgr, 'bgr')
+    image = image_bgr.copy()
+    for person in people:
+        color = track_color(person.track_id)
+        for first, second in limbs:
+            _line(image, person.keypoints[[first, second]], color, 1)
+        for point in person.keypoints[_drawable(person.keypoints)]:
+            center = tuple(int(value) for value in np.round(point))
+            cv2.circle(image, center, _DOT_PX + 1, (0, 0, 0), -1, cv2.LINE_AA)
+            cv2.circle(image, center, _DOT_PX, color, -1, cv2.LINE_AA)
+    return image
+
+
+def _drawable(points: np.ndarray) -> np.ndarray:
+    """Tell, bool `(K,)`, which points `(K, 2)` OpenCV can draw."""
+    # Comparisons with NaN are false.
+    return np.abs(points).max(axis=1) < _FARTHEST_PX
+
+
+def _line(
+        image: np.ndarray, ends: np.ndarray, color: tuple[int, int, int], thickness: int) -> None:
+    """Draw a line between two points `(2, 2)`, unless one of them is unknown."""
+    if _drawable(ends).all():
+        start, end = (tuple(int(value) for value in point) for point in np.round(ends))
+        cv2.line(image, start, end, color, thickness, cv2.LINE_AA)

@@ -6,7 +6,8 @@ import pytest
 
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.errors import PerceptionError
-from hmr_ros.perception.overlay import OverlayRenderer, OverlayStyle, track_color
+from hmr_ros.perception.overlay import draw_keypoints, OverlayRenderer, OverlayStyle, track_color
+from hmr_ros.perception.person import PersonKeypoints
 
 CAMERA = Camera(300.0, 300.0, 160.0, 120.0, 320, 240)
 PLAIN = OverlayStyle(opacity=1.0, skeleton=0, label=0, box=0)
@@ -102,3 +103,36 @@ def test_colours_are_stable_and_apart():
     assert colors == [track_color(f'p{i}') for i in range(1, 7)]
     gaps = [np.abs(np.subtract(a, b)).sum() for i, a in enumerate(colors) for b in colors[:i]]
     assert min(gaps) > 40
+
+
+def person_at(points):
+    return PersonKeypoints('p3', 0.9, BOX, np.float32(points), np.ones(len(points), np.float32))
+
+
+def test_keypoints_are_dots_and_limbs_in_the_colour_of_the_track():
+    image = np.zeros((60, 80, 3), np.uint8)
+    drawn = draw_keypoints(image, [person_at([(10, 20), (50, 20), (30, 50)])], [(0, 1)])
+    assert not image.any(), 'the image that was given stays'
+    color = np.array(track_color('p3'))
+    for x, y in ((10, 20), (50, 20), (30, 50), (30, 20)):
+        assert np.abs(drawn[y, x].astype(int) - color).max() < 30, (x, y)
+    assert not drawn[35, 40].any(), 'no limb that was not asked for'
+
+
+@pytest.mark.parametrize('unknown', [np.nan, np.inf, 1e9])
+def test_keypoints_that_were_not_found_are_left_out_with_their_limbs(unknown):
+    image = np.zeros((60, 80, 3), np.uint8)
+    points = [(10, 20), (unknown, unknown), (60, 20)]
+    drawn = draw_keypoints(image, [person_at(points)], [(0, 1), (1, 2)])
+    assert drawn[20, 10].any() and drawn[20, 60].any()
+    drawn[15:26, 5:16] = drawn[15:26, 55:66] = 0
+    assert not drawn.any()
+
+
+def test_keypoints_outside_and_nobody_leave_the_image_whole():
+    image = np.full((60, 80, 3), 9, np.uint8)
+    np.testing.assert_array_equal(draw_keypoints(image, [], [(0, 1)]), image)
+    far = person_at([(-500, -500), (9000, -400)])
+    np.testing.assert_array_equal(draw_keypoints(image, [far], [(0, 1)]), image)
+    with pytest.raises(PerceptionError, match='uint8'):
+        draw_keypoints(image[..., 0], [], [])
