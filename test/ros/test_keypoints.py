@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 import pytest
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
 
 from hmr_ros.msg import Keypoints2DArray, PersonBox, PersonBoxArray
 from hmr_ros.nodes.conversions import (
@@ -125,7 +127,6 @@ def test_keypoints_lie_where_the_engine_saw_them(graph, start, pose):
 
 
 def test_compressed_images_are_taken_too(graph, start, pose):
-    import cv2
     start({'image_transport': 'compressed'})
     header = graph.header()
     graph.publish('image/compressed', CompressedImage(
@@ -177,8 +178,10 @@ def test_nobody_is_a_message_too_and_so_is_goodbye(graph, start, pose):
 def test_nothing_is_computed_while_nobody_listens(graph, pose):
     node = graph.make(KeypointsNode, open_engine=lambda *_: pose)
     send(graph)
-    graph.until(lambda: node.diagnostics.counters['frames_in'], 'the boxes')
-    node.trigger_deactivate()
+    pairing = node._pairing
+    graph.until(lambda: node.diagnostics.counters['frames_in'] and not (
+        pairing._first or pairing._second), 'image and boxes to meet')
+    node.on_worker(lambda: None)
     assert not pose.batches
 
 
@@ -386,7 +389,6 @@ def test_keypoints_are_drawn_on_their_own_image_whoever_comes_first(graph, overl
 
 
 def test_markers_do_not_wait_for_keypoints(graph, overlay):
-    from visualization_msgs.msg import MarkerArray
     node = overlay()
     graph.listen(MarkerArray, 'mesh_markers')
     graph.until(node._markers.get_subscription_count, 'the listener')
@@ -398,6 +400,22 @@ def test_markers_do_not_wait_for_keypoints(graph, overlay):
     graph.publish('keypoints', keypoints_at(header))
     assert has_dot(graph.next_on('overlay'))
     assert not graph.received['mesh_markers'], 'they were out already'
+
+
+def test_markers_do_not_go_back_to_an_image_whose_overlay_had_to_wait(graph, overlay):
+    node = overlay()
+    graph.listen(MarkerArray, 'mesh_markers')
+    graph.until(node._markers.get_subscription_count, 'the listener')
+    graph.publish('keypoints', keypoints_at(graph.header()))
+    graph.until(lambda: node._companions._companions, 'the keypoints')
+    headers = []
+    for _ in range(2):
+        headers.append(graph.send_frame())
+        assert graph.next_on('mesh_markers').markers[0].header == headers[-1]
+    for header in headers:
+        graph.publish('keypoints', keypoints_at(header))
+        assert graph.next_on('overlay').header == header
+    assert not graph.received['mesh_markers']
 
 
 def test_the_goodbye_of_keypoints_lets_the_overlay_go_on(graph, overlay):
