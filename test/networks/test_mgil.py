@@ -38,7 +38,8 @@ def test_order_of_the_blocks() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(0))
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5),
+       st.integers(0, 2 ** 32 - 1))
 def test_nothing_is_lost(count: int, channels: int, rows: int, columns: int, seed: int) -> None:
     """Check 1: bit for bit, NaN and infinity too."""
     bits = torch.randint(-2 ** 31, 2 ** 31, (count, channels, 2 * rows, 2 * columns),

@@ -80,7 +80,8 @@ def trunk_split(width: int, depth: int) -> Split:
 
 def head_split(channels: int, out: int) -> Split:
     """C3 of the head: one pair of units without a shortcut."""
-    return Split(channels, out, nn.Sequential(Unit(out // 2, out // 2), Unit(out // 2, out // 2, 3)))
+    half = out // 2
+    return Split(channels, out, nn.Sequential(Unit(half, half), Unit(half, half, 3)))
 
 
 class PooledPyramid(nn.Module):

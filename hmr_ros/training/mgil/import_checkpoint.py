@@ -19,6 +19,8 @@ from hmr_ros.training.mgil.weights import PoseFacts, save_weights
 
 State = dict[str, torch.Tensor]
 LICENCE = 'unknown: ask the authors of the checkpoint'
+#: which of the two peaks is the score, by the labels of the training.
+SCORE_MODES = {'smoothing': 'max', 'gaussian': 'min'}
 #: counters that old files lack and nothing needs.
 COUNTER = '.num_batches_tracked'
 _TRUNK = {W32.widths[0]: 'w32', W48.widths[0]: 'w48'}
@@ -130,13 +132,15 @@ def transfer(source: Source, network: nn.Module) -> Transfer:
 
 
 def import_checkpoint(
-        path: str | Path, out: str | Path, height: int, width: int,
-        split_ratio: float) -> PoseFacts:
+        path: str | Path, out: str | Path, height: int, width: int, split_ratio: float,
+        labels: str | None = None) -> PoseFacts:
     """
     Convert a pose checkpoint of SimCC or mmpose into a weights file of ours; returns its facts.
 
     height, width  of the crops in pixels, and `split_ratio` bins per pixel, as its name says; files
                    do not hold them, but what they hold must agree
+    labels         smoothing or gaussian, what it was trained with; when left out gaussian for files
+                   of mmpose, smoothing for those of SimCC
 
     Every tensor of the file is used once, skipped because the sheet says so, or named in the
     TrainingError that refuses the file.
@@ -156,20 +160,22 @@ def import_checkpoint(
             raise TrainingError(
                 f'checkpoint {path}: {names[0]!r} and {len(names) - 1} more are tensors that '
                 f'{variant.backbone} {problem}')
-    facts = _facts(source, variant)
+    facts = _facts(source, variant, labels)
     save_weights({f'network.{name}': value for name, value in network.state_dict().items()},
                  out, facts)
     return facts
 
 
-def _facts(source: Source, variant: PoseVariant) -> PoseFacts:
-    """What is known of the weights by whose they are; labels of SimCC may be Gaussian too."""
-    if source.layout is MMPOSE:
-        return PoseFacts.of(variant, labels='gaussian', score_mode='min', flip_shift=0,
-                            licence=LICENCE)
+def _facts(source: Source, variant: PoseVariant, labels: str | None) -> PoseFacts:
+    """Say how the weights want to be used, by whose they are."""
+    of_mmpose = source.layout is MMPOSE
+    labels = labels or ('gaussian' if of_mmpose else 'smoothing')
+    if labels not in SCORE_MODES:
+        raise TrainingError(f'labels are {labels!r}; allowed: {", ".join(SCORE_MODES)}')
     resnet = variant.backbone.startswith('resnet')
-    return PoseFacts.of(variant, color_order='bgr' if resnet else 'rgb', flip_shift=1,
-                        licence=LICENCE)
+    return PoseFacts.of(
+        variant, color_order='bgr' if resnet and not of_mmpose else 'rgb', labels=labels,
+        score_mode=SCORE_MODES[labels], flip_shift=0 if of_mmpose else 1, licence=LICENCE)
 
 
 def variant_of(

@@ -28,7 +28,7 @@ def smoothed_targets(
         points: torch.Tensor, visible: torch.Tensor, bins: tuple[int, int], split_ratio: float,
         smoothing: float = 0.1) -> Targets:
     """
-    Targets with label smoothing: 1 - `smoothing` for the nearest bin, the rest shared by all others.
+    Targets with label smoothing: 1 - `smoothing` for the nearest bin, the others share the rest.
 
     points       (N, K, 2) crop pixels, anything where not visible
     visible      (N, K), 0 where a keypoint does not count

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stick figures of 32 pixels: which downsampling tells pixels apart (sheet, section 8, check 13)."""
+"""Stick figures of 32 pixels: which downsampling finds joints (sheet, section 8, check 13)."""
 
 from __future__ import annotations
 

@@ -123,6 +123,15 @@ def test_containers_of_simcc(container: str, resnet: State, tmp_path: Path) -> N
     assert equal(network.state_dict(), older)
 
 
+def test_labels_decide_the_score(resnet: State, tmp_path: Path) -> None:
+    """SimCC's files do not say that they were trained with Gaussian labels."""
+    path, out = written(resnet, tmp_path), tmp_path / 'ours.safetensors'
+    assert import_checkpoint(path, out, 64, 64, 3).score_mode == 'max'
+    assert import_checkpoint(path, out, 64, 64, 3, 'gaussian').score_mode == 'min'
+    with pytest.raises(TrainingError, match="'hard'; allowed: smoothing, gaussian"):
+        import_checkpoint(path, out, 64, 64, 3, 'hard')
+
+
 @pytest.mark.parametrize('ratio, keypoints', [(2, 17), (1.5, 16)])
 def test_variants_are_told_by_their_tensors(
         ratio: float, keypoints: int, tmp_path: Path) -> None:
