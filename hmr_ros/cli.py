@@ -613,8 +613,8 @@ def evaluate(
         network: Network,
         engine: Annotated[Optional[list[str]], typer.Option(
             help='Name in the manifest, or ONNX file; the first of the network when left out. '
-                 'Engines of rsc_net, and engines or weights files of mgil, can be compared: repeat '
-                 'for more.')] = None,
+                 'Engines of rsc_net, and engines or weights files of mgil, can be compared: '
+                 'repeat for more.')] = None,
         samples: Annotated[int, typer.Option(help='Held-out synthetic people.', min=1)] = 2000,
         real: Annotated[Optional[Path], typer.Option(
             help="Folder of the real pictures and the clip, Debian's opencv-doc.")] = None,

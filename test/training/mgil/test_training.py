@@ -239,7 +239,8 @@ def test_schedules(schedule: str, config: PoseConfig) -> None:
 
 
 @pytest.mark.parametrize('text, named', [
-    ('stores: [a]\ndownsampling: x', "downsampling .* 'x'"), ('stores: [a]\nbatch: 1', 'batch .* 1'),
+    ('stores: [a]\ndownsampling: x', "downsampling .* 'x'"),
+    ('stores: [a]\nbatch: 1', 'batch .* 1'),
     ('stores: [a]\nsize: 40', '40x40'), ('stores: [a]\nbackbone: vgg', "'vgg'"),
     ('stores: [a]\nlargest: 10', 'largest .* 10'), ('stores: [a]\nrate: 3', 'rate'),
     ('size: 64', 'must name stores')])
