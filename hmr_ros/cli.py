@@ -34,7 +34,7 @@ console = Console()
 
 JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the report here.')]
 #: networks whose weights can be imported and exported.
-TRAINABLE = ('keypoint_guided', 'rsc_net')
+TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil')
 #: networks that smooth what an image network sees.
 TEMPORAL = ('body_filter', 'rsc_temporal')
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
@@ -668,12 +668,17 @@ def average_weights(
 def import_checkpoint(
         file: Annotated[Path, typer.Argument(help="The authors' checkpoint.")],
         out: Annotated[Path, typer.Option(help='Weights file to write (.safetensors).')],
-        network: Annotated[str, typer.Option(help='The network it is of.')] = 'keypoint_guided'
+        network: Annotated[str, typer.Option(help='The network it is of.')] = 'keypoint_guided',
+        height: Annotated[int, typer.Option(help='mgil: pixels of the crop.', min=32)] = 64,
+        width: Annotated[int, typer.Option(help='mgil: pixels of the crop.', min=32)] = 64,
+        split_ratio: Annotated[float, typer.Option(help='mgil: bins per pixel.', min=1)] = 3,
         ) -> None:
     """Convert a checkpoint of the authors' program; every tensor is used or refused by name."""
-    facts = _training(network, 'import_checkpoint').import_checkpoint(file, out)
-    console.print(f'wrote {out}: {facts.summary}. Next: hmr export {network} {out} --name NAME '
-                  '--body SMPL_FILE')
+    sizes = (height, width, split_ratio) if network == 'mgil' else ()
+    facts = _training(network, 'import_checkpoint').import_checkpoint(file, out, *sizes)
+    body_option = '' if network == 'mgil' else ' --body SMPL_FILE'
+    console.print(f'wrote {out}: {facts.summary}. Next: hmr export {network} {out} --name NAME'
+                  f'{body_option}')
 
 
 @app.command()
@@ -681,7 +686,8 @@ def evaluate(
         network: Network,
         engine: Annotated[Optional[list[str]], typer.Option(
             help='Name in the manifest, or ONNX file; the first of the network when left out. '
-                 'Engines of rsc_net can be compared: repeat for more.')] = None,
+                 'Engines of rsc_net, and engines or weights files of mgil, can be compared: '
+                 'repeat for more.')] = None,
         samples: Annotated[int, typer.Option(help='Held-out synthetic people.', min=1)] = 2000,
         real: Annotated[Optional[Path], typer.Option(
             help="Folder of the real pictures and the clip, Debian's opencv-doc.")] = None,
@@ -700,15 +706,15 @@ def evaluate(
         json_file: JsonFile = None) -> None:
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
     engines = engine or [network]
-    if len(engines) > 1 and network != 'rsc_net':
+    if len(engines) > 1 and network not in ('rsc_net', 'mgil'):
         raise CommandError(f'one engine of {network} at a time; --engine was given '
                            f'{len(engines)} times')
     if network in TEMPORAL:
         smoothing = _require('hmr_ros.evaluation.smoothing')
         report = smoothing.run_evaluation(
             engines[0], None, films, real, out, console)
-    elif network == 'rsc_net':
-        evaluation = _require('hmr_ros.evaluation.rsc_net')
+    elif network in ('rsc_net', 'mgil'):
+        evaluation = _require(f'hmr_ros.evaluation.{network}')
         report = evaluation.run_evaluation(engines, samples, out, console)
     elif network != 'keypoint_guided':
         raise CommandError(f'no evaluation of {network!r} in this version; there are '
@@ -749,7 +755,7 @@ def _training(network: str, part: str) -> Any:
 def _only_keypoint_guided(network: str) -> None:
     if network != 'keypoint_guided':
         raise CommandError(f'no network {network!r} in this version; there are '
-                           f'{", ".join((*TRAINABLE, *TEMPORAL, "mgil"))}')
+                           f'{", ".join((*TRAINABLE, *TEMPORAL))}')
 
 
 def main() -> None:

@@ -129,15 +129,12 @@ def _wrong_names(
 
 
 def _check_array(engine: str, spec: TensorSpec, array: np.ndarray) -> None:
-    shape = list(array.shape)
-    if spec.batch_axis is not None and len(shape) > spec.batch_axis and shape[spec.batch_axis]:
-        shape[spec.batch_axis] = -1
-    if tuple(shape) != spec.shape or array.dtype != spec.numpy_dtype:
+    if not spec.takes(array.shape) or array.dtype != spec.numpy_dtype:
         raise EngineError(
             f'input {spec.name!r} of engine {engine!r} is {array.dtype} {list(array.shape)}; '
             f'expected {spec.dtype} {list(spec.shape)} (-1: any batch of at least 1)')
-    # One sum is cheaper than a mask of all numbers, and no finite crop overflows it.
-    if array.dtype.kind == 'f' and not math.isfinite(np.add.reduce(array, None)) and not np.all(
+    # One product is cheaper than a mask of all numbers, and no finite crop overflows it.
+    if array.dtype.kind == 'f' and not math.isfinite(np.vdot(array, array)) and not np.all(
             np.isfinite(array)):
         raise EngineError(
             f'input {spec.name!r} of engine {engine!r} holds NaN or infinity; check the image and '

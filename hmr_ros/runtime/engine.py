@@ -37,6 +37,18 @@ class TensorSpec:
         """`dtype` as arrays have it."""
         return np.dtype(self.dtype)
 
+    @functools.cached_property
+    def _around_batch(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.shape[:self.batch_axis], self.shape[self.batch_axis + 1:]
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether an array of `shape` fits: any batch of at least 1, all else as it is."""
+        axis = self.batch_axis
+        if axis is None or len(shape) != len(self.shape):
+            return shape == self.shape
+        before, after = self._around_batch
+        return shape[axis] > 0 and shape[:axis] == before and shape[axis + 1:] == after
+
     def shape_for(self, batch: int) -> tuple[int, ...]:
         """Return the shape with `batch` where the batch size goes."""
         return tuple(batch if size == -1 else size for size in self.shape)

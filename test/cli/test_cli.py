@@ -172,7 +172,8 @@ def test_unknown_variant_is_refused(option, value):
 @pytest.mark.torch
 @pytest.mark.parametrize('network, fault', [
     ('keypoint_guided', 'pose_head.final_layer.weight'),
-    ('rsc_net', "none of RSC-Net, SPIN, VIBE: its first key is 'layer.weight'")])
+    ('rsc_net', "none of RSC-Net, SPIN, VIBE: its first key is 'layer.weight'"),
+    ('mgil', "none of mmpose, .*: its first key is 'layer.weight'")])
 def test_import_checkpoint_names_the_fault(network, fault, tmp_path):
     import torch
     torch.save({'layer.weight': torch.zeros(2)}, tmp_path / 'theirs.pth')
@@ -189,8 +190,25 @@ def test_imported_weights_become_an_engine(tmp_path):
     weights = save_weights(state, tmp_path / 'w.safetensors', facts)
     run('export', 'rsc_net', str(weights), '--folder', str(tmp_path))
     assert (tmp_path / 'rsc_temporal.onnx').is_file()
-    with pytest.raises(cli.CommandError, match="'mgil'.*keypoint_guided, rsc_net"):
-        run('export', 'mgil', str(weights), '--folder', str(tmp_path))
+    with pytest.raises(cli.CommandError, match="'bidrn'.*keypoint_guided, rsc_net, mgil"):
+        run('export', 'bidrn', str(weights), '--folder', str(tmp_path))
+
+
+@pytest.mark.torch
+def test_weights_of_mgil_become_an_engine_and_are_judged(tmp_path):
+    pytest.importorskip('numba', reason='held-out people are rendered')
+    from hmr_ros.networks.mgil import build_pose, NAMED, square
+    from hmr_ros.training.mgil.weights import PoseFacts, save_weights
+    variant = square('small', NAMED['strided'], 32)
+    state = {f'network.{key}': value for key, value in build_pose(variant).state_dict().items()}
+    weights = save_weights(state, tmp_path / 'w.safetensors', PoseFacts.of(variant))
+    run('export', 'mgil', str(weights), '--folder', str(tmp_path), '--stored-as', 'float32')
+    run('evaluate', 'mgil', '--engine', str(tmp_path / 'mgil.onnx'), '--engine', str(weights),
+        '--samples', '3', '--json', str(tmp_path / 'r.json'))
+    rows = json.loads((tmp_path / 'r.json').read_text())['rows']
+    assert [row['pixels'] for row in rows] == 2 * [24, 48, 96, 'all']
+    # The same network in both forms says the same.
+    assert all(row['pck_change'] == 0 and row['ap_change'] == 0 for row in rows[4:])
 
 
 def test_body_show(tmp_path):

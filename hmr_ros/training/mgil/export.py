@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports the networks of mgil to ONNX."""
+"""Exports the networks of mgil to ONNX and enters pose networks into a manifest."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from hmr_ros.body.model import BodyModel
 from hmr_ros.networks.mgil import PoseNetwork, PoseVariant
 from hmr_ros.networks.mgil.deploy import deployable, DetectorEngine, GateMeans
 from hmr_ros.networks.mgil.detector import ANCHORS, BOX_NUMBERS, Detector, STRIDES
 from hmr_ros.runtime.engine import TensorSpec
-from hmr_ros.training.onnx_export import write_onnx
+from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
+from hmr_ros.training.errors import TrainingError
+from hmr_ros.training.mgil.weights import PoseFacts
+from hmr_ros.training.onnx_export import OPSET, write_onnx
 
 Specs = tuple[TensorSpec, ...]
 
@@ -50,3 +55,33 @@ def detector_tensors(network: Detector, size: tuple[int, int]) -> tuple[Specs, S
     return ((TensorSpec('image', (-1, 3, height, width), 'float32'),),
             (TensorSpec('boxes', (-1, boxes, 4), 'float32'),
              TensorSpec('scores', (-1, boxes, classes), 'float32')))
+
+
+def export_engine(
+        network: PoseNetwork, _body: BodyModel | None, folder: str | Path, name: str,
+        weights: str = 'float16', facts: PoseFacts = PoseFacts(), training_data: str = '',
+        accuracy: dict[str, Any] | None = None) -> ManifestEntry:
+    """
+    Export a pose network as engine `name` into `folder` and its manifest.
+
+    Keypoints need no body; `facts` say how the weights want to be used. Raises TrainingError for
+    crops that are not square, which no engine here takes, and for BGR, which crops here are not.
+    """
+    if network.variant.height != network.variant.width:
+        raise TrainingError(
+            f'this network takes crops of {network.variant.width}x{network.variant.height} pixels; '
+            'only square ones can be engines. Train or import one for square crops')
+    if facts.color_order != 'rgb':
+        raise TrainingError(
+            f'these weights want crops in {facts.color_order}; engines get rgb. Turn the input '
+            'channels of their first convolution round, and mean and std, and say rgb')
+    path = Path(folder) / f'{name}.onnx'
+    export_pose(network, path, weights)
+    inputs, outputs = ({spec.name: spec.shape for spec in tensors}
+                       for tensors in pose_tensors(network.variant))
+    entry = ManifestEntry(
+        name, facts.network, path.name, file_sha256(path), OPSET, inputs, outputs,
+        network.variant.width, facts.mean, facts.std, facts.licence, weights=weights,
+        training_data=training_data, accuracy=accuracy or {})
+    add_entry(Path(folder), entry)
+    return entry

@@ -57,6 +57,11 @@ class PoseFacts:
                            self.width, self.split_ratio, self.keypoints)
 
     @property
+    def network(self) -> str:
+        """The system."""
+        return _SYSTEM
+
+    @property
     def summary(self) -> str:
         """One line for people."""
         return (f'{self.backbone}, {self.downsampling["kind"]}, crops of '

@@ -130,6 +130,7 @@ class SyntheticPeople:
     camera_scale   ()        s = f / (Z b)
     box            (4,)      detector box in pixels of the picture;  crop_centre (2,), crop_side ()
     camera         (3,)      f, cx, cy of the picture: pixel = crop_centre + (u, v) crop_side
+    shown          (4,)      x0, y0, x1, y1 of the picture within the crop, crop pixels; black beyond
     index          ()        int64, row of the store
     """
 
@@ -307,16 +308,16 @@ class SyntheticPeople:
         out = {
             **labels, 'uvd': uvd, 'uvd_weight': weight, 'keypoints2d': pixels,
             'transl': labels['joints3d'][:, 0] - pelvis_to_root,
-            'visible': _seen(pixels[0], mask)[None] * labels['rendered'],
+            'visible': seen_in(mask, pixels[0])[None] * labels['rendered'],
             'camera_scale': focal / (points[:, 0, 2] * place.side),
             'box': place.box[None], 'crop_centre': place.centre[None],
             'crop_side': np.float32([place.side]),
-            'camera': np.concatenate([focal, principal])[None]}
+            'camera': np.concatenate([focal, principal])[None], 'shown': place.visible[None]}
         del out['rendered']
         return {name: value[0].astype(np.float32) for name, value in out.items()}
 
 
-def _seen(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def seen_in(mask: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Return 1 for keypoints `(K, 2)` within a pixel of the person's visible `mask`, else 0."""
     size = mask.shape[0]
     near = np.round(pixels).astype(int)
