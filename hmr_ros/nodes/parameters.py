@@ -185,8 +185,8 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         *BACKEND,
         *THREADS,
         *BOXES,
-        P('min_keypoint_score', COUNTED_FROM, 'lowest confidence of a keypoint that counts as found',
-          0.0, 1.0, dynamic=True),
+        P('min_keypoint_score', COUNTED_FROM,
+          'lowest confidence of a keypoint that counts as found', 0.0, 1.0, dynamic=True),
         P('score_mode', 'max', 'confidence of a keypoint, of its peaks along x and y: max for '
           'engines trained with label smoothing, min for Gaussian labels', choices=SCORE_MODES),
     ),
