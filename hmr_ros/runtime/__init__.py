@@ -165,10 +165,5 @@ def _open_tensorrt(
 def _open_onnx(
         path: Path, entry: ManifestEntry | None, precision: str, threads: int,
         reason: str) -> Engine:
-    if precision == 'fp16':
-        raise EngineError(
-            'the onnxruntime backend computes in fp32 only (a file may still store its weights as '
-            'float16), or in int8 where the file is quantized, but precision is fp16; use '
-            f'precision "fp32" (or "auto"). Backend: {reason}')
     from hmr_ros.runtime.onnx_engine import OnnxEngine
     return OnnxEngine(path, entry, threads, reason, precision)

@@ -20,10 +20,9 @@ import numpy as np
 
 from hmr_ros.runtime import (
     BACKENDS, Engine, EngineError, load_engine, resolve_engine, TensorSpec)
-from hmr_ros.runtime.checks import choose_precision
 from hmr_ros.runtime.manifest import (
     engines_folder, file_sha256, ManifestEntry, read_manifest, specs)
-from hmr_ros.runtime.onnx_engine import on_processor, open_session
+from hmr_ros.runtime.onnx_engine import choose_onnx_precision, on_processor, open_session
 
 #: what may be measured: the backends, and onnxruntime without an engine around it.
 CONTENDERS = (*BACKENDS, 'bare')
@@ -42,7 +41,7 @@ class BareSession:
         self.outputs = specs(entry.outputs, entry.dtypes)
         self._names = [spec.name for spec in self.outputs]
         content = path.read_bytes()
-        self.precision = choose_precision(precision, 'fp32', content, path)
+        self.precision = choose_onnx_precision(precision, content, path, self.reason)
         self._session = open_session(content, path, threads)
         self.on_processor = on_processor(self._session)
 

@@ -49,6 +49,21 @@ def open_session(content: bytes, path: Path, threads: int) -> Any:
             f'{onnxruntime.__version__} can load: {error}') from error
 
 
+def choose_onnx_precision(precision: str, content: bytes, path: Path, reason: str) -> str:
+    """
+    Return the precision in which onnxruntime computes the file `content`: int8 if quantized, else
+    fp32.
+
+    Raises EngineError when that is not the one asked for; `reason` says why onnxruntime is asked.
+    """
+    if precision == 'fp16':
+        raise EngineError(
+            'the onnxruntime backend computes in fp32 only (a file may still store its weights as '
+            'float16), or in int8 where the file is quantized, but precision is fp16; use '
+            f'precision "fp32" (or "auto"). Backend: {reason}')
+    return choose_precision(precision, 'fp32', content, path)
+
+
 def on_processor(session: Any) -> bool:
     """Tell whether a session runs on the processor."""
     return session.get_providers()[0] == 'CPUExecutionProvider'
@@ -85,7 +100,7 @@ class OnnxEngine:
         """
         content, self.sha256 = read_network(path, entry)
         self.entry, self.reason = entry, reason
-        self.precision = choose_precision(precision, 'fp32', content, path)
+        self.precision = choose_onnx_precision(precision, content, path, reason)
         self.name = entry.name if entry else path.stem
         self._session = open_session(content, path, threads)
         self.inputs = _specs(self._session.get_inputs())

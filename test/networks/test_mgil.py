@@ -221,26 +221,13 @@ def test_unknown_kinds_are_refused_by_name(values: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize('kind', KINDS, ids=str)
-def test_deployable_host_equals_the_trained_one(kind: Downsampling) -> None:
+def test_deployable_host_equals_the_trained_one(settled, kind: Downsampling) -> None:
     torch.manual_seed(6)
     host = Host()
     replace_downsampling(host, kind)
-    unsettle(host)
+    settled(host)
     x = torch.randn(3, 3, 32, 32)
     deployed = deployable(host)
     assert not any(isinstance(module, SpaceToChannel) for module in deployed.modules())
     with torch.no_grad():
         torch.testing.assert_close(deployed(x), host(x), atol=1e-5, rtol=1e-4)
-
-
-def unsettle(network: nn.Module) -> None:
-    """Give norms and gates values that are not those of the start; ends in evaluation mode."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-        if isinstance(module, Gate):
-            nn.init.normal_(module.fc.weight)
-    network.eval()

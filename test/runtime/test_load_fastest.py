@@ -11,6 +11,7 @@ import pytest
 
 from hmr_ros.runtime import (
     BuildOptions, EngineError, load_engine, load_fastest, quantized_engines)
+from hmr_ros.runtime.benchmark import Contender
 from hmr_ros.runtime.manifest import add_entry, file_sha256, read_manifest
 
 pytest.importorskip('onnxruntime', reason='the onnxruntime backend is not installed')
@@ -72,3 +73,13 @@ def test_a_gpu_gets_the_float_file(with_quantized, install):
 def test_the_manifest_says_what_was_quantized_from_what(with_quantized):
     entries = read_manifest(with_quantized)
     assert quantized_engines() == {entries['mock_int8'].sha256: entries['mock'].sha256}
+
+
+@pytest.mark.parametrize('backend', ['onnxruntime', 'bare'])
+def test_benchmarks_do_not_call_fp32_by_another_name(with_quantized, backend):
+    entries = read_manifest(with_quantized)
+    for precision, words in (('fp16', 'precision is fp16'), ('int8', 'int8 needs')):
+        with pytest.raises(EngineError, match=words):
+            Contender(entries['mock'], backend, precision, 1).open()
+    assert Contender(entries['mock'], backend, 'auto', 1).open().precision == 'fp32'
+    assert Contender(entries['mock_int8'], backend, 'auto', 1).open().precision == 'int8'

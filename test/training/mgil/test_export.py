@@ -12,29 +12,13 @@ import pytest
 torch = pytest.importorskip('torch', reason='networks need torch')
 onnx = pytest.importorskip('onnx', reason='export needs onnx')
 onnxruntime = pytest.importorskip('onnxruntime', reason='the files are run by onnxruntime')
-from torch import nn  # noqa: E402
 
 from hmr_ros.networks.mgil import build_pose, NAMED, PoseNetwork, square  # noqa: E402
-from hmr_ros.networks.mgil.block import Gate  # noqa: E402
 from hmr_ros.networks.mgil.deploy import deployable, gate_means, gates_of  # noqa: E402
 from hmr_ros.networks.mgil.detector import decode, Detector  # noqa: E402
 from hmr_ros.training.mgil.export import export_detector, export_pose  # noqa: E402
 
 pytestmark = pytest.mark.torch
-
-
-def settled(network: nn.Module) -> nn.Module:
-    """Values for norms and gates as training might leave them; in evaluation mode."""
-    torch.manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-        if isinstance(module, Gate):
-            nn.init.normal_(module.fc.weight)
-    return network.eval()
 
 
 def run(path: Path, image: torch.Tensor) -> list[np.ndarray]:
@@ -55,13 +39,15 @@ def check_parity(network: PoseNetwork, path: Path, side: int) -> None:
 
 
 @pytest.mark.parametrize('name', ['strided', 'spd', 'add', 'mgil', 'pointwise', 'control'])
-def test_pose_engines_equal_torch(name: str, tmp_path: Path) -> None:
+def test_pose_engines_equal_torch(settled, name: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
     network = settled(build_pose(square('small', NAMED[name], 64)))
     check_parity(network, export_pose(network, tmp_path / 'pose.onnx', 'float32'), 64)
 
 
 @pytest.mark.slow
-def test_resnet_engines_equal_torch(tmp_path: Path) -> None:
+def test_resnet_engines_equal_torch(settled, tmp_path: Path) -> None:
+    torch.manual_seed(1)
     network = settled(build_pose(square('resnet50', NAMED['mgil'], 32)))
     check_parity(network, export_pose(network, tmp_path / 'pose.onnx', 'float32'), 32)
     graph = onnx.load(tmp_path / 'pose.onnx').graph
@@ -70,8 +56,9 @@ def test_resnet_engines_equal_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_published_engine_equals_torch(tmp_path: Path) -> None:
+def test_published_engine_equals_torch(settled, tmp_path: Path) -> None:
     """Check 11, and the nodes of the graph that section 6 wants."""
+    torch.manual_seed(1)
     network = settled(build_pose(square('w32', NAMED['mgil'], 32)))
     path = export_pose(network, tmp_path / 'pose.onnx', 'float32')
     check_parity(network, path, 32)
@@ -108,8 +95,9 @@ def test_deploying_leaves_the_trained_network_alone() -> None:
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
-def test_frozen_gates_are_means_of_the_calibration(tmp_path: Path) -> None:
+def test_frozen_gates_are_means_of_the_calibration(settled, tmp_path: Path) -> None:
     """Exact for pictures that are all alike; for others close, and without gates in the graph."""
+    torch.manual_seed(1)
     network = settled(build_pose(square('small', NAMED['mgil'], 64)))
     image = torch.randn(1, 3, 64, 64)
     means = gate_means(network, image.expand(3, -1, -1, -1))
@@ -127,7 +115,8 @@ def test_frozen_gates_are_means_of_the_calibration(tmp_path: Path) -> None:
         assert (other - network(image)[0]).abs().max() > 1e-2, 'the gates do matter here'
 
 
-def test_float16_storage_halves_the_file(tmp_path: Path) -> None:
+def test_float16_storage_halves_the_file(settled, tmp_path: Path) -> None:
+    torch.manual_seed(1)
     network = settled(build_pose(square('small', NAMED['mgil'], 64)))
     whole = export_pose(network, tmp_path / 'whole.onnx', 'float32')
     half = export_pose(network, tmp_path / 'half.onnx')
@@ -138,7 +127,8 @@ def test_float16_storage_halves_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('name', ['strided', 'mgil'])
-def test_detector_engine_equals_torch(name: str, tmp_path: Path) -> None:
+def test_detector_engine_equals_torch(settled, name: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
     network = settled(Detector(1, NAMED[name]))
     path = export_detector(network, (96, 128), tmp_path / 'detector.onnx', 'float32')
     image = torch.rand(2, 3, 96, 128)
