@@ -703,6 +703,8 @@ def evaluate(
             '--body', help='Body of the engine; for the dataset only.')] = 'open_body',
         films: Annotated[int, typer.Option(
             help='Held-out films, for a network that smooths.', min=1)] = 200,
+        flip: Annotated[bool, typer.Option(
+            '--flip', help='mgil: look at mirrored crops, too, and average.')] = False,
         json_file: JsonFile = None) -> None:
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
     engines = engine or [network]
@@ -713,9 +715,13 @@ def evaluate(
         smoothing = _require('hmr_ros.evaluation.smoothing')
         report = smoothing.run_evaluation(
             engines[0], None, films, real, out, console)
-    elif network in ('rsc_net', 'mgil'):
-        evaluation = _require(f'hmr_ros.evaluation.{network}')
+    elif network == 'rsc_net':
+        evaluation = _require('hmr_ros.evaluation.rsc_net')
         report = evaluation.run_evaluation(engines, samples, out, console)
+    elif network == 'mgil':
+        evaluation = _require('hmr_ros.evaluation.mgil')
+        look = 'flip' if flip else 'once'
+        report = evaluation.run_evaluation(engines, samples, out, console, look)
     elif network != 'keypoint_guided':
         raise CommandError(f'no evaluation of {network!r} in this version; there are '
                            f'{", ".join((*TRAINABLE, *TEMPORAL))}')

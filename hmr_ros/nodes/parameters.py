@@ -113,6 +113,10 @@ THREADS = (
     P('threads', 0, 'processor cores of one call of the engine; 0: half of those that the '
       'process may use, at most 4', 0, 256),
 )
+SCORE_MODE = P(
+    'score_mode', 'auto', 'confidence of a keypoint, of its peaks along x and y: auto as the engine '
+    'says, max for engines trained with label smoothing, min for Gaussian labels',
+    choices=('auto', *SCORE_MODES))
 BOXES = (
     P('max_people', 32, 'most people per frame, the best scores first', 1, 1000),
     P('paired_images', 10, 'images kept until their boxes or people arrive', 1, 200),
@@ -187,8 +191,7 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         *BOXES,
         P('min_keypoint_score', COUNTED_FROM,
           'lowest confidence of a keypoint that counts as found', 0.0, 1.0, dynamic=True),
-        P('score_mode', 'max', 'confidence of a keypoint, of its peaks along x and y: max for '
-          'engines trained with label smoothing, min for Gaussian labels', choices=SCORE_MODES),
+        SCORE_MODE,
     ),
     'temporal_smoother': COMMON + (
         P('method', 'auto', 'learned: a temporal engine, one_euro where none fits the features; '

@@ -209,6 +209,10 @@ def test_weights_of_mgil_become_an_engine_and_are_judged(tmp_path):
     assert [row['pixels'] for row in rows] == 2 * [24, 48, 96, 'all']
     # The same network in both forms says the same.
     assert all(row['pck_change'] == 0 and row['ap_change'] == 0 for row in rows[4:])
+    run('evaluate', 'mgil', '--engine', str(weights), '--samples', '3', '--flip', '--json',
+        str(tmp_path / 'flip.json'))
+    report = json.loads((tmp_path / 'flip.json').read_text())
+    assert report['look'] == 'flip' and len(report['rows']) == 4
 
 
 def test_body_show(tmp_path):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import cv2
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
@@ -151,8 +153,10 @@ def test_keypoints_of_low_confidence_are_nan_and_the_limit_is_dynamic(graph, sta
                for person in keypoints_from_message(graph.next_on('keypoints')))
 
 
-@pytest.mark.parametrize('mode, expected', [('max', 1.0), ('min', 0.22)])
-def test_the_score_mode_says_which_peak_counts(graph, start, pose, mode, expected):
+@pytest.mark.parametrize('mode, own, expected', [
+    ('max', 'min', 1.0), ('min', 'max', 0.22), ('auto', 'min', 0.22), ('auto', '', 1.0)])
+def test_the_score_mode_says_which_peak_counts(graph, start, pose, mode, own, expected):
+    pose.entry = SimpleNamespace(mean=(0, 0, 0), std=(1, 1, 1), score_mode=own)
     start({'score_mode': mode})
     pose.change = lambda outputs: {**outputs, 'simcc_y': outputs['simcc_y'] / 3}
     send(graph)
@@ -250,7 +254,7 @@ def test_a_box_that_shows_nothing_is_left_out(graph, start, pose):
     ('paired_images', 0, ['1 to 200']),
     ('min_keypoint_score', 1.5, ['0.0 to 1.0']),
     ('min_keypoint_score', 1, ['point']),
-    ('score_mode', 'mean', ['max, min'])])
+    ('score_mode', 'mean', ['auto, max, min'])])
 def test_a_wrong_value_is_refused_by_name(graph, name, value, words):
     with pytest.raises(NodeError) as error:
         graph.make(KeypointsNode, {name: value})

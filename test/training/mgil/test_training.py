@@ -206,9 +206,11 @@ def test_trained_weights_become_an_engine(config: PoseConfig, tmp_path: Path) ->
     path = train(replace(config, steps=2, downsampling='lite'), tmp_path, workers=0)
     network, facts = read_network(path)
     assert facts.variant.downsampling == NAMED['lite'] and facts.score_mode == 'max'
+    facts = replace(facts, color_order='bgr', score_mode='min', flip_shift=1)
     export_engine(network, None, tmp_path, 'mine', 'float32', facts)
     entry = read_manifest(tmp_path)['mine']
     assert (entry.network, entry.image_size) == ('mgil', 32)
+    assert (entry.color_order, entry.score_mode, entry.flip_shift) == ('bgr', 'min', 1)
     image = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
     found = load_engine(str(tmp_path / 'mine.onnx')).run({'image': image})
     with torch.no_grad():
