@@ -15,6 +15,8 @@ from hmr_ros.perception import rotations
 from hmr_ros.perception.camera import Camera, NEAREST_M
 from hmr_ros.perception.person import Person, PersonKeypoints
 
+#: keypoints of a lower confidence are better left out.
+MIN_SCORE = 0.1
 _DAMPING, _EASED, _TIGHTENED = 1e-2, 0.2, 10.0
 #: a body never comes nearer or goes farther than by this factor.
 _MOST_DEPTH_CHANGE = 2.0
@@ -26,8 +28,7 @@ class RefinementSettings:
     """
     How bodies are refined.
 
-    min_score   keypoints of a lower confidence do not count
-    least       fewest keypoints that count, else a body stays as it was
+    least       fewest keypoints of a person, else the body stays as it was
     tolerance   error, as a share of the person's size in the image, from which on a keypoint is
                 rather wrong itself than the body
     depth_trust, turn_trust
@@ -37,7 +38,6 @@ class RefinementSettings:
     steps       of the solver, always as many
     """
 
-    min_score: float = 0.1
     least: int = 6
     tolerance: float = 0.2
     depth_trust: float = 1.0
@@ -238,7 +238,7 @@ class Refiner:
         sound = [
             (i, found[box], weights) for i, box in enumerate(one.box.tobytes() for one in people)
             if box in found and np.count_nonzero(
-                weights := self._weights(found[box])) >= self.settings.least]
+                weights := _weights(found[box])) >= self.settings.least]
         refined = list(people)
         if sound:
             rows, seen, weights = zip(*sound)
@@ -249,11 +249,6 @@ class Refiner:
             self.unrefined -= len(moved)
         self.unrefined += len(people)
         return refined
-
-    def _weights(self, keypoints: PersonKeypoints) -> np.ndarray:
-        counts = np.isfinite(keypoints.keypoints).all(axis=1) & (
-            keypoints.confidence >= self.settings.min_score)
-        return np.where(counts, keypoints.confidence, 0)
 
     def _moved(
             self, people: Sequence[Person], keypoints: Sequence[PersonKeypoints],
@@ -282,6 +277,10 @@ class Refiner:
                          for name in ('betas', 'transl'))
         points, _ = self._body.skin_few(self._face, rotmats, betas)
         return points + transl[:, None]
+
+
+def _weights(keypoints: PersonKeypoints) -> np.ndarray:
+    return np.where(np.isfinite(keypoints.keypoints).all(axis=1), keypoints.confidence, 0)
 
 
 def _sight(

@@ -208,7 +208,7 @@ def test_no_step_raises_the_cost(monkeypatch):
 
 
 @pytest.mark.parametrize('spoil', [
-    lambda seen: replace(seen, confidence=np.where(np.arange(17) < 5, seen.confidence, 0.05)),
+    lambda seen: replace(seen, confidence=np.where(np.arange(17) < 5, seen.confidence, 0)),
     lambda seen: replace(seen, keypoints=np.where(
         np.arange(17)[:, None] < 5, seen.keypoints, np.float32(np.nan))),
     lambda seen: replace(seen, box=seen.box + 1)])
@@ -225,16 +225,27 @@ def test_nobody_is_nobody():
     assert Refiner(BODY).refine([], [], CAMERA) == []
 
 
-def test_a_keypoint_below_the_least_score_says_nothing():
+def test_a_keypoint_that_is_not_found_says_nothing():
     person, _, pixels = seen_and_moved(7)
-    seen = keypoints_at(person, pixels, np.where(np.arange(17) == 3, 0.09, 0.8))
-    wild = replace(seen, keypoints=np.where(
-        np.arange(17)[:, None] == 3, np.float32(1e4), seen.keypoints))
-    for other in (wild, replace(wild, keypoints=np.where(
-            wild.keypoints == 1e4, np.float32(np.nan), wild.keypoints))):
-        expected, found = (Refiner(BODY).refine([person], [one], CAMERA)[0]
-                           for one in (seen, other))
-        np.testing.assert_array_equal(found.joints3d, expected.joints3d)
+    one, doubted = np.arange(17) == 3, np.where(np.arange(17) == 3, 0, 0.8)
+    results = [
+        Refiner(BODY).refine([person], [keypoints_at(
+            person, np.where(one[:, None], place, pixels), confidence)], CAMERA)[0].joints3d
+        for place, confidence in ((np.nan, 0.8), (pixels, doubted), (1e4, doubted))]
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_a_keypoint_counts_by_its_confidence():
+    person, truth, pixels = seen_and_moved(7)
+    aside = pixels.copy()
+    aside[5] += 12
+    errors = []
+    for confidence in (0.9, 0.5, 0.1):
+        seen = keypoints_at(person, aside, np.where(np.arange(17) == 5, confidence, 0.9))
+        found, = Refiner(BODY, FREE).refine([person], [seen], CAMERA)
+        errors.append(np.linalg.norm(found.joints2d - truth.joints2d, axis=1).mean())
+    assert errors[0] > 1.2 * errors[1] > 1.2 ** 2 * errors[2]
 
 
 @settings(max_examples=15, deadline=None)
