@@ -381,6 +381,20 @@ def crops(
 
 
 @benchmark.command()
+def refinement(
+        people: Annotated[Optional[list[int]], typer.Option(
+            help='People in the frame; repeat for more. 1, 4 and 8 when left out.', min=1)] = None,
+        seconds: Annotated[float, typer.Option(help='For each row.', min=0.01)] = 2.0,
+        json_file: JsonFile = None) -> None:
+    """Time what refining bodies by 2D keypoints takes, without finding those."""
+    measure = _require('hmr_ros.evaluation.refinement_speed').benchmark_refinement
+    rows = measure(people or [1, 4, 8], seconds)
+    columns = ['people', 'p50_ms', 'p95_ms']
+    _table('Refinement', columns, [[row[column] for column in columns] for row in rows])
+    _report({'rows': rows}, json_file)
+
+
+@benchmark.command()
 def pipeline(
         source: Annotated[Optional[str], typer.Argument(help='As for demo.')] = None,
         duration: Annotated[float, typer.Option(
@@ -705,6 +719,9 @@ def evaluate(
             help='Held-out films, for a network that smooths.', min=1)] = 200,
         flip: Annotated[bool, typer.Option(
             '--flip', help='mgil: look at mirrored crops, too, and average.')] = False,
+        refine: Annotated[Optional[str], typer.Option(
+            help='keypoint_guided: judge what refining its bodies by 2D keypoints brings instead; '
+                 'engine or weights file of mgil, or labels for the true keypoints.')] = None,
         json_file: JsonFile = None) -> None:
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
     engines = engine or [network]
@@ -725,6 +742,9 @@ def evaluate(
     elif network != 'keypoint_guided':
         raise CommandError(f'no evaluation of {network!r} in this version; there are '
                            f'{", ".join((*TRAINABLE, *TEMPORAL))}')
+    elif refine is not None:
+        evaluation = _require('hmr_ros.evaluation.refinement')
+        report = evaluation.run_evaluation(engines[0], refine, samples, out, console)
     elif dataset is None:
         evaluation = _require('hmr_ros.evaluation.keypoint_guided')
         report = evaluation.run_evaluation(engines[0], samples, real, out, console=console)

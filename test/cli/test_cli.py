@@ -35,7 +35,7 @@ def test_every_command_shows_its_help():
               ('import-checkpoint',),
               ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),
               ('benchmark', 'pipeline'), ('benchmark', 'naive'), ('benchmark', 'smoother'),
-              ('benchmark', 'crops'),
+              ('benchmark', 'crops'), ('benchmark', 'refinement'),
               ('body',), ('body', 'build'), ('body', 'show')]
     for words in listed:
         result = run(*words, '--help')
@@ -155,6 +155,20 @@ def test_all_engines_are_timed_and_measured_under_load(tmp_path):
         assert 5 < row['memory_mb'] < 2000 and row['people_per_s'] > 0
     with pytest.raises(cli.CommandError, match="--backend is 'cuda'; allowed: auto, onnx"):
         run('benchmark', 'engines', '--backend', 'cuda')
+
+
+def test_refinement_is_timed(tmp_path):
+    run('benchmark', 'refinement', '--people', '2', '--people', '3', '--seconds', '0.05', '--json',
+        str(tmp_path / 'r.json'))
+    rows = json.loads((tmp_path / 'r.json').read_text())['rows']
+    assert [row['people'] for row in rows] == [2, 3] and all(row['p50_ms'] > 0 for row in rows)
+
+
+@pytest.mark.torch
+def test_refining_by_an_engine_of_another_network_is_refused():
+    pytest.importorskip('numba', reason='held-out people are rendered')
+    with pytest.raises(RuntimeError, match='keypoint_guided; expected a pose engine of mgil'):
+        run('evaluate', 'keypoint_guided', '--refine', 'keypoint_guided', '--samples', '2')
 
 
 def test_unknown_dataset_is_refused(tmp_path):
