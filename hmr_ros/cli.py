@@ -37,6 +37,14 @@ JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the
 TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil')
 #: networks that smooth what an image network sees.
 TEMPORAL = ('body_filter', 'rsc_temporal')
+Detections = Annotated[Optional[Path], typer.Option(
+    help="mgil on coco: boxes of a detector, in COCO's format of results; the true ones when left "
+         'out.')]
+Flip = Annotated[bool, typer.Option(
+    '--flip', help='mgil: look at mirrored crops, too, and average.')]
+Refine = Annotated[Optional[str], typer.Option(
+    help='keypoint_guided: judge what refining its bodies by 2D keypoints brings instead; engine '
+         'or weights file of mgil, or labels for the true keypoints.')]
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
 
 
@@ -708,51 +716,61 @@ def evaluate(
         out: Annotated[Optional[Path], typer.Option(
             help='Folder for plots and pictures.')] = None,
         dataset: Annotated[Optional[str], typer.Option(
-            help='Judge on 3dpw, coco, human36m, mpi_inf_3dhp or mpii instead.')] = None,
+            help='Judge on 3dpw, coco, human36m, mpi_inf_3dhp or mpii instead; mgil: on coco or '
+                 'mpii.')] = None,
         data: Annotated[Path, typer.Option(help='Folder of its official files.')] = Path('.'),
-        split: Annotated[str, typer.Option(help='As the dataset calls it.')] = 'test',
+        split: Annotated[Optional[str], typer.Option(
+            help='As the dataset calls it; test when left out, mgil: validation of coco, train of '
+                 'mpii.')] = None,
+        detections: Detections = None,
         limit: Annotated[Optional[int], typer.Option(
-            help='Most people of the dataset to look at.', min=1)] = None,
+            help='Most people of the dataset to look at; pictures of coco for mgil.',
+            min=1)] = None,
         body_model: Annotated[str, typer.Option(
             '--body', help='Body of the engine; for the dataset only.')] = 'open_body',
         films: Annotated[int, typer.Option(
             help='Held-out films, for a network that smooths.', min=1)] = 200,
-        flip: Annotated[bool, typer.Option(
-            '--flip', help='mgil: look at mirrored crops, too, and average.')] = False,
-        refine: Annotated[Optional[str], typer.Option(
-            help='keypoint_guided: judge what refining its bodies by 2D keypoints brings instead; '
-                 'engine or weights file of mgil, or labels for the true keypoints.')] = None,
-        json_file: JsonFile = None) -> None:
+        flip: Flip = False, refine: Refine = None, json_file: JsonFile = None) -> None:
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
     engines = engine or [network]
     if len(engines) > 1 and network not in ('rsc_net', 'mgil'):
         raise CommandError(f'one engine of {network} at a time; --engine was given '
                            f'{len(engines)} times')
     if network in TEMPORAL:
-        smoothing = _require('hmr_ros.evaluation.smoothing')
-        report = smoothing.run_evaluation(
+        report = _require('hmr_ros.evaluation.smoothing').run_evaluation(
             engines[0], None, films, real, out, console)
     elif network == 'rsc_net':
-        evaluation = _require('hmr_ros.evaluation.rsc_net')
-        report = evaluation.run_evaluation(engines, samples, out, console)
+        report = _require('hmr_ros.evaluation.rsc_net').run_evaluation(
+            engines, samples, out, console)
     elif network == 'mgil':
-        evaluation = _require('hmr_ros.evaluation.mgil')
         look = 'flip' if flip else 'once'
-        report = evaluation.run_evaluation(engines, samples, out, console, look)
-    elif network != 'keypoint_guided':
-        raise CommandError(f'no evaluation of {network!r} in this version; there are '
-                           f'{", ".join((*TRAINABLE, *TEMPORAL))}')
-    elif refine is not None:
-        evaluation = _require('hmr_ros.evaluation.refinement')
-        report = evaluation.run_evaluation(engines[0], refine, samples, out, console)
-    elif dataset is None:
-        evaluation = _require('hmr_ros.evaluation.keypoint_guided')
-        report = evaluation.run_evaluation(engines[0], samples, real, out, console=console)
+        report = _require('hmr_ros.evaluation.mgil').run_evaluation(
+            engines, samples, out, console, look) if dataset is None else _pose_on_dataset(
+            engines, out, dataset, data, split or '', detections, look, limit)
     else:
-        report = _on_dataset(engines[0], dataset, data, split, limit, body_model)
+        _only_keypoint_guided(network)
+        report = _judged_bodies(engines[0], samples, real, out, refine) if dataset is None else (
+            _on_dataset(engines[0], dataset, data, split or 'test', limit, body_model))
     if json_file is not None:
         from hmr_ros.demo.report import context, write_json
         write_json({**context(), **report}, json_file)
+
+
+def _judged_bodies(
+        engine: str, samples: int, real: Path | None, out: Path | None,
+        refine: str | None) -> dict[str, Any]:
+    """Evaluate bodies on held-out people, or what refining them by keypoints brings."""
+    if refine is not None:
+        return _require('hmr_ros.evaluation.refinement').run_evaluation(
+            engine, refine, samples, out, console)
+    return _require('hmr_ros.evaluation.keypoint_guided').run_evaluation(
+        engine, samples, real, out, console=console)
+
+
+def _pose_on_dataset(engines: list[str], out: Path | None, *request: Any) -> dict[str, Any]:
+    """Evaluate pose networks on a dataset; `request` is what Request takes."""
+    evaluation = _require('hmr_ros.evaluation.mgil_on_dataset')
+    return evaluation.run_evaluation(engines, evaluation.Request(*request), out, console)
 
 
 def _on_dataset(

@@ -19,7 +19,7 @@ from hmr_ros.runtime import load_engine
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 #: names of the keypoints by their number: COCO's and MPII's.
 NAMES = {len(names): names for names in (simcc.COCO_NAMES, simcc.MPII_NAMES)}
-#: networks with Gaussian labels have the lower peak as their score, and SimCC averages their logits.
+#: SimCC averages logits of networks with Gaussian labels, whose lower peak is their score.
 _AVERAGES = {'max': 'probabilities', 'min': 'logits'}
 
 
