@@ -26,8 +26,8 @@ from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import CropTransform
 from hmr_ros.perception.person import Person, PersonBox, PersonKeypoints
 from hmr_ros.perception.recoveries import recovery_for
-from hmr_ros.perception.refinement import MIN_SCORE, Refiner
-from hmr_ros.perception.simcc import COCO_NAMES
+from hmr_ros.perception.refinement import Refiner
+from hmr_ros.perception.simcc import COCO_NAMES, COUNTED_FROM
 from hmr_ros.runtime import load_engine
 from hmr_ros.training.mgil.people import CocoLabels, SEEN, UNLABELLED
 from hmr_ros.training.synthetic import CLEAN
@@ -36,8 +36,6 @@ from hmr_ros.training.synthetic import CLEAN
 NOISES = (0.0, 0.02, 0.04)
 #: the name that asks for labels alone.
 LABELS = 'labels'
-#: confidence of a label as a keypoint.
-_CERTAIN = 0.8
 #: sides of the pictures in pixels, besides the engine's own.
 COARSE = (64, 32)
 
@@ -158,7 +156,7 @@ def noisy_labels(noise: float) -> Source:
         known = case.visibility != UNLABELLED
         points = np.where(known[:, None], case.points + off, np.nan)
         return PersonKeypoints('', 1.0, case.person.box, np.float32(points),
-                               np.full(len(points), _CERTAIN, np.float32))
+                               np.ones(len(points), np.float32))
     return source
 
 
@@ -167,7 +165,7 @@ def found_by(one: Contender) -> Source:
     def source(case: Case, rng: np.random.Generator) -> PersonKeypoints:
         crop = CropTransform.from_box(case.person.box, one.size)
         points, scores = keypoints_in(one, [case.image], [crop])
-        points = np.where(scores[0, :, None] < MIN_SCORE, np.nan, points[0])
+        points = np.where(scores[0, :, None] < COUNTED_FROM, np.nan, points[0])
         return PersonKeypoints('', 1.0, case.person.box, np.float32(points), scores[0])
     return source
 

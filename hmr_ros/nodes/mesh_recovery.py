@@ -114,7 +114,7 @@ class MeshRecoveryNode(BoxesNode):
         start, counters = time.perf_counter(), self.diagnostics.counters
         try:
             keypoints = self._finder.find(
-                image, color_order, boxes, self.parameters['refine.min_score'])
+                image, color_order, boxes, self.parameters['min_keypoint_score'])
         except (PerceptionError, EngineError) as error:
             counters['frames_unrefined'] += 1
             self.complain('refine', f'people are published unrefined: {error}')

@@ -15,7 +15,6 @@ from rclpy.parameter import Parameter
 
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.perception.one_euro import OneEuroSettings
-from hmr_ros.perception.refinement import MIN_SCORE
 from hmr_ros.perception.simcc import COUNTED_FROM, SCORE_MODES
 from hmr_ros.perception.smoothing import SmoothingSettings
 
@@ -120,6 +119,8 @@ KEYPOINTS = (
     P('score_mode', 'auto', 'confidence of a keypoint, of its peaks along x and y: auto as the '
       'engine says, max for engines trained with label smoothing, min for Gaussian labels',
       choices=('auto', *SCORE_MODES)),
+    P('min_keypoint_score', COUNTED_FROM, 'lowest confidence of a keypoint that counts as found',
+      0.0, 1.0, dynamic=True),
 )
 BOXES = (
     P('max_people', 32, 'most people per frame, the best scores first', 1, 1000),
@@ -190,8 +191,6 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         P('refine', 'none', 'keypoints: turn and shift bodies as a whole until they show their '
           'joints at 2D keypoints, which keypoint_engine finds in every frame',
           choices=('none', 'keypoints')),
-        P('refine.min_score', MIN_SCORE, 'lowest confidence of a keypoint that is followed',
-          0.0, 1.0, dynamic=True),
         *KEYPOINTS,
     ),
     'keypoints': COMMON + IMAGE + (
@@ -199,8 +198,6 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         *BACKEND,
         *THREADS,
         *BOXES,
-        P('min_keypoint_score', COUNTED_FROM,
-          'lowest confidence of a keypoint that counts as found', 0.0, 1.0, dynamic=True),
     ),
     'temporal_smoother': COMMON + (
         P('method', 'auto', 'learned: a temporal engine, one_euro where none fits the features; '

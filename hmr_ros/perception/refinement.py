@@ -15,8 +15,6 @@ from hmr_ros.perception import rotations
 from hmr_ros.perception.camera import Camera, NEAREST_M
 from hmr_ros.perception.person import Person, PersonKeypoints
 
-#: keypoints of a lower confidence are better left out.
-MIN_SCORE = 0.1
 _DAMPING, _EASED, _TIGHTENED = 1e-2, 0.2, 10.0
 #: a body never comes nearer or goes farther than by this factor.
 _MOST_DEPTH_CHANGE = 2.0
@@ -280,7 +278,9 @@ class Refiner:
 
 
 def _weights(keypoints: PersonKeypoints) -> np.ndarray:
-    return np.where(np.isfinite(keypoints.keypoints).all(axis=1), keypoints.confidence, 0)
+    """Confidences beside the person's highest; how high that is depends on a network's labels."""
+    found = np.where(np.isfinite(keypoints.keypoints).all(axis=1), keypoints.confidence, 0)
+    return found / max(float(found.max()), 1e-6)
 
 
 def _sight(

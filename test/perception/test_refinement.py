@@ -236,6 +236,14 @@ def test_a_keypoint_that_is_not_found_says_nothing():
     np.testing.assert_array_equal(results[0], results[2])
 
 
+def test_only_the_proportions_of_confidences_matter():
+    person, _, pixels = seen_and_moved(7)
+    confidence = np.random.default_rng(0).uniform(0.2, 1, 17)
+    found = [Refiner(BODY).refine([person], [keypoints_at(person, pixels, share * confidence)],
+                                  CAMERA)[0].joints3d for share in (1.0, 0.1)]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
 def test_a_keypoint_counts_by_its_confidence():
     person, truth, pixels = seen_and_moved(7)
     aside = pixels.copy()

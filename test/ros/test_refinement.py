@@ -59,9 +59,9 @@ def next_people(graph, boxes=BOXES):
 
 def unrefined(graph, node):
     """People as the bodies' engine says: keypoints need more than their confidence here."""
-    node.set_parameters([Parameter('refine.min_score', value=1.0)])
+    node.set_parameters([Parameter('min_keypoint_score', value=1.0)])
     message = next_people(graph)
-    node.set_parameters([Parameter('refine.min_score', value=0.1)])
+    node.set_parameters([Parameter('min_keypoint_score', value=0.02)])
     return message
 
 
@@ -172,8 +172,8 @@ def test_without_an_engine_of_keypoints_configure_says_how_to_get_one(
     ('refine', 'always', ['none, keypoints']),
     ('refine', True, ['none, keypoints']),
     ('keypoint_engine', 5, ['string']),
-    ('refine.min_score', -0.1, ['0.0 to 1.0']),
-    ('refine.min_score', 1, ['point']),
+    ('min_keypoint_score', -0.1, ['0.0 to 1.0']),
+    ('min_keypoint_score', 1, ['point']),
     ('score_mode', 'mean', ['auto, max, min'])])
 def test_a_wrong_value_is_refused_by_name(graph, name, value, words):
     with pytest.raises(NodeError) as error:
