@@ -19,6 +19,7 @@ from hmr_ros.training.mgil.data import training_loader
 from hmr_ros.training.mgil.import_checkpoint import read_source, transfer
 from hmr_ros.training.mgil.module import PoseModule
 from hmr_ros.training.mgil.pictures import training_pictures
+from hmr_ros.training.mgil.warm_start import embedded_state
 from hmr_ros.training.mgil.weights import PoseFacts, save_weights
 from hmr_ros.training.turns import steps_done
 
@@ -35,7 +36,7 @@ def train(
     torch.manual_seed(config.seed)
     network = build_pose(config.variant)
     if config.start_from:
-        _begin_as(network, config.start_from)
+        _begin_as(network, config.start_from, config.warm_start)
     module = PoseModule(config, network.to(memory_format=torch.channels_last))
     first = devices * steps_done(resume) if resume else 0
     loader = training_loader(config, training_pictures(config, load_body()), workers, first)
@@ -55,17 +56,14 @@ def train(
     return path
 
 
-def _begin_as(network: PoseNetwork, path: str) -> None:
+def _begin_as(network: PoseNetwork, path: str, warm_start: str) -> None:
     """Load what fits of weights of ours or of a checkpoint; what does not is told."""
-    if path.endswith('.safetensors'):
-        own, found = network.state_dict(), weights_file.network_tensors(path)
-        fits = {name: value for name, value in found.items()
-                if name in own and own[name].shape == value.shape}
-        network.load_state_dict(fits, strict=False)
-        told = f'{len(fits)} of {len(own)} tensors loaded'
-    else:
-        told = transfer(read_source(path), network).summary
-    logging.getLogger(__name__).info('start from %s: %s', path, told)
+    state = weights_file.network_tensors(path) if path.endswith('.safetensors') else (
+        read_source(path).state)
+    if warm_start == 'embedded':
+        state = embedded_state(state, network)
+    logging.getLogger(__name__).info(
+        'start from %s: %s', path, transfer(state, network).summary)
 
 
 def _save(module: PoseModule, path: Path) -> None:
