@@ -119,10 +119,9 @@ def _from_distance(
     """OKS, scores and hits of all pictures with `share` of their pixels per side."""
     points, scores = [], []
     for first in range(0, len(pictures), _BATCH):
-        images, maps = zip(*(
-            from_afar(image, share) for image in pictures.images[first:first + _BATCH]))
-        crops = [CropTransform(*_middle(maps[0], pictures.images.shape[1]),
-                               MARGIN / WIDE * len(images[0]), one.size)] * len(images)
+        images, maps, crops = zip(*(
+            seen_from_afar(image, share, one.size)
+            for image in pictures.images[first:first + _BATCH]))
         found, certain = keypoints_in(one, images, crops, look)
         # Back to the pixels of the large picture, where the labels are.
         points.append((found - maps[0][:, 2]) / maps[0][0, 0])
@@ -130,8 +129,18 @@ def _from_distance(
     return _judged(np.concatenate(points), np.concatenate(scores), pictures)
 
 
-def _middle(native: np.ndarray, side: int) -> np.ndarray:
-    return native[:, :2] @ np.full(2, side / 2) + native[:, 2]
+def seen_from_afar(
+        image: np.ndarray, share: float, size: int
+        ) -> tuple[np.ndarray, np.ndarray, CropTransform]:
+    """
+    Picture `(S, S, 3)` of Pictures with `share` of its pixels per side.
+
+    Returns it, the map `(2, 3)` from its pixels before, and the crop of `size` pixels around the
+    person in it.
+    """
+    small, native = from_afar(image, share)
+    middle = native[:, :2] @ np.full(2, len(image) / 2) + native[:, 2]
+    return small, native, CropTransform(*middle, MARGIN / WIDE * len(small), size)
 
 
 def _judged(

@@ -130,11 +130,11 @@ def keypoints_in(
     crops   where the person is in each
     """
     places, scores = simcc.decode(
-        look(one, _batch(images, crops, one)), one.split_ratio, one.score_mode)
+        look(one, batch_of(images, crops, one)), one.split_ratio, one.score_mode)
     return simcc.to_image(places, crops), scores
 
 
-def _batch(
+def batch_of(
         images: Sequence[np.ndarray], crops: Sequence[CropTransform],
         one: Contender) -> np.ndarray:
     """Cut and normalise `(N, 3, S, S)` float32 as the live pipeline does."""
