@@ -35,8 +35,10 @@ def picture_feeds(
     for image in _pictures(source):
         looked += 1
         boxes = np.array([person.box for person in detector.detect(image)]).reshape(-1, 4)
+        # Crops come in RGB, so those in BGR are what a picture with its colours turned gives.
         batch, transforms = crop_people(
-            image if color_order == 'rgb' else image[..., ::-1], 'bgr', boxes, settings.image_size, settings.mean, settings.std, style)
+            image, 'bgr' if color_order == 'rgb' else 'rgb', boxes,
+            settings.image_size, settings.mean, settings.std, style)
         if len(batch):
             found += len(batch)
             yield inputs(batch, boxes[[transform is not None for transform in transforms]])

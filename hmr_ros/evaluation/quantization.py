@@ -24,7 +24,7 @@ from hmr_ros.runtime.checks import choose_precision, read_network
 from hmr_ros.runtime.half_precision import typed_network
 from hmr_ros.runtime.manifest import add_entry, file_sha256
 from hmr_ros.training.quantization import (
-    calibrate, Feeds, float_network, METHODS, quantized, Target, TARGETS)
+    calibrate, Feeds, float_network, METHODS, quantized, TARGETS)
 from hmr_ros.training.rsc_net.ranges import MIDPOINTS
 from hmr_ros.training.sensitivity import (
     BODIES, Candidate, Choice, choose_layers, Judge, layer_losses, LayerLoss, Measure, Run,
