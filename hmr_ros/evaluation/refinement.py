@@ -33,7 +33,7 @@ from hmr_ros.training.mgil.people import CocoLabels, SEEN, UNLABELLED
 from hmr_ros.training.synthetic import CLEAN
 
 #: standard deviations of labels as keypoints, as shares of the box's longer side.
-NOISES = (0.0, 0.02, 0.04)
+NOISES = (0.0, 0.02, 0.04, 0.08)
 #: the name that asks for labels alone.
 LABELS = 'labels'
 #: sides of the pictures in pixels, besides the engine's own.

@@ -39,7 +39,7 @@ class RefinementSettings:
     least: int = 6
     tolerance: float = 0.2
     depth_trust: float = 1.0
-    turn_trust: float = 0.25
+    turn_trust: float = 1.0
     steps: int = 4
 
 

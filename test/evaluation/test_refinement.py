@@ -102,7 +102,7 @@ def test_the_report_has_a_row_for_each_source_and_size(
         store: CutoutStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr(held_out, 'held_out_store', lambda body, samples: store)
     report = refinement.run_evaluation(samples=COUNT)
-    sources = ['none', 'labels, noise 0 %', 'labels, noise 2 %', 'labels, noise 4 %']
+    sources = ['none', *(f'labels, noise {percent} %' for percent in (0, 2, 4, 8))]
     assert [(row['pixels'], row['keypoints']) for row in report['rows']] == [
         (pixels, name) for pixels in (128, 64, 32) for name in sources]
     assert 'refined' in capsys.readouterr().out
