@@ -18,6 +18,8 @@ from hmr_ros.perception.person import Person, PersonKeypoints
 _DAMPING, _EASED, _TIGHTENED = 1e-2, 0.2, 10.0
 #: a body never comes nearer or goes farther than by this factor.
 _MOST_DEPTH_CHANGE = 2.0
+#: of a joint of keypoint_guided's to be right, and how much less or more trust odds may mean.
+_USUAL_ODDS, _TRUSTS = 9.0, (0.2, 5.0)
 _IDENTITY = np.eye(3)
 
 
@@ -29,17 +31,19 @@ class RefinementSettings:
     least       fewest keypoints of a person, else the body stays as it was
     tolerance   error, as a share of the person's size in the image, from which on a keypoint is
                 rather wrong itself than the body
-    depth_trust, turn_trust
-                one picture says badly how far away a body is and how it is turned, so both are
-                held near what they were: weights of relative depth and of where a turn brings the
-                points, beside those of keypoints
+    turn_trust, place_trust, depth_trust
+                bodies are held near where they were, for one picture says badly how they are
+                turned and how far away they are, and keypoints may all be off alike: weights of
+                where a turn brings the points, of shifts across, both as shares of the size, and
+                of relative depth, beside those of keypoints
     steps       of the solver, always as many
     """
 
     least: int = 6
     tolerance: float = 0.2
-    depth_trust: float = 1.0
     turn_trust: float = 1.0
+    place_trust: float = 5.0
+    depth_trust: float = 1.0
     steps: int = 4
 
 
@@ -53,6 +57,7 @@ class Sight:
     rays    (N, K, 2)  where the points are seen: (pixel - principal point) / focal length
     weights (N, K)     trust in that, 0 to 1; 0 where a point is not seen
     sizes   (N,)       of the people, in units of `rays`
+    trusts  (N,)       in the bodies as they are, 1 for the usual one
     """
 
     offsets: np.ndarray
@@ -60,11 +65,7 @@ class Sight:
     rays: np.ndarray
     weights: np.ndarray
     sizes: np.ndarray
-
-    @functools.cached_property
-    def extents(self) -> np.ndarray:
-        """Squared sizes `(N,)` of the people in metres, times the number of points."""
-        return self.offsets.shape[1] * (self.sizes * self.pivots[:, 2]) ** 2
+    trusts: np.ndarray
 
     @functools.cached_property
     def spreads(self) -> np.ndarray:
@@ -84,6 +85,30 @@ class Moves:
     turns: np.ndarray
     shifts: np.ndarray
     better: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Holds:
+    """
+    What the costs of moves are made of, besides `Sight`.
+
+    turn (N,) of a square metre by which a turn moves a point, shift (N, 3) of a squared unit of
+    `_Pose.shifts`; tolerance of RefinementSettings
+    """
+
+    turn: np.ndarray
+    shift: np.ndarray
+    tolerance: float
+
+    @classmethod
+    def of(cls, sight: Sight, settings: RefinementSettings) -> _Holds:
+        """Scale the trusts of the settings for each person."""
+        metres = sight.sizes * sight.pivots[:, 2]
+        across = settings.place_trust * sight.trusts / sight.sizes ** 2
+        return cls(
+            settings.turn_trust * sight.trusts / (sight.offsets.shape[1] * metres ** 2),
+            np.stack([across, across, settings.depth_trust * sight.trusts], axis=1),
+            settings.tolerance)
 
 
 @dataclass(frozen=True)
@@ -114,17 +139,17 @@ def fit_moves(sight: Sight, settings: RefinementSettings = RefinementSettings())
     wrong place adds little, all bodies at once; a step that does not lower a body's cost is not
     taken.
     """
-    count = len(sight.offsets)
+    count, holds = len(sight.offsets), _Holds.of(sight, settings)
     pose = first = _posed(
-        sight, np.tile(_IDENTITY, (count, 1, 1)), np.zeros((count, 3)), settings)
+        sight, holds, np.tile(_IDENTITY, (count, 1, 1)), np.zeros((count, 3)))
     damping = np.full((count, 1), _DAMPING)
     for _ in range(settings.steps):
-        gradient, curvature = _slope(sight, pose, settings)
+        gradient, curvature = _slope(sight, holds, pose)
         diagonal = np.einsum('nii->ni', curvature)
         diagonal += damping * diagonal
         step = np.linalg.solve(curvature, -gradient[..., None])[..., 0]
         trial = _posed(
-            sight, _small_turns(step[:, :3]) @ pose.turns, pose.shifts + step[:, 3:], settings)
+            sight, holds, _small_turns(step[:, :3]) @ pose.turns, pose.shifts + step[:, 3:])
         falls = trial.costs < pose.costs
         pose = trial if falls.all() else _chosen(falls, trial, pose)
         damping *= np.where(falls, _EASED, _TIGHTENED)[:, None]
@@ -144,30 +169,25 @@ def _small_turns(vectors: np.ndarray) -> np.ndarray:
     return _IDENTITY + (2 / (1 + length))[:, None, None] * (half + half @ half)
 
 
-def _posed(
-        sight: Sight, turns: np.ndarray, shifts: np.ndarray,
-        settings: RefinementSettings) -> _Pose:
+def _posed(sight: Sight, holds: _Holds, turns: np.ndarray, shifts: np.ndarray) -> _Pose:
     offsets = sight.offsets @ np.swapaxes(turns, 1, 2)
     placed = offsets + (sight.pivots + shifts * sight.pivots[:, 2:])[:, None]
     depths = np.maximum(placed[..., 2:], NEAREST_M)
     rays = placed[..., :2] / depths
     errors = (rays - sight.rays) / sight.sizes[:, None, None]
     squares = np.einsum('nkc,nkc->nk', errors, errors)
-    shares = 1 / (1 + squares / settings.tolerance ** 2)
+    shares = 1 / (1 + squares / holds.tolerance ** 2)
     # Rotations keep lengths, so this is the sum of squared differences from the first offsets.
     moved = 2 * (sight.spreads - np.einsum('nkc,nkc->n', offsets, sight.offsets))
     costs = (np.einsum('nk,nk,nk->n', sight.weights, squares, shares)
-             + settings.turn_trust * moved / sight.extents
-             + settings.depth_trust * shifts[:, 2] ** 2)
+             + holds.turn * moved + np.einsum('nc,nc,nc->n', holds.shift, shifts, shifts))
     wild = (np.abs(np.log2(np.maximum(1 + shifts[:, 2], 0.01))) > np.log2(_MOST_DEPTH_CHANGE)) | (
         placed[..., 2].min(axis=1) < NEAREST_M)
     return _Pose(turns, shifts, offsets, depths, rays, errors, sight.weights * shares ** 2,
                  np.where(wild, np.inf, costs))
 
 
-def _slope(
-        sight: Sight, pose: _Pose,
-        settings: RefinementSettings) -> tuple[np.ndarray, np.ndarray]:
+def _slope(sight: Sight, holds: _Holds, pose: _Pose) -> tuple[np.ndarray, np.ndarray]:
     """Half the gradient `(N, 6)` of the costs by turn and shift, and half of Gauss's Hessian."""
     count = len(sight.sizes)
     jacobian = errors_by_moves(sight, pose.offsets, pose.depths, pose.rays)
@@ -175,12 +195,12 @@ def _slope(
     transposed = np.swapaxes(weighted, 1, 2)
     gradient = (transposed @ pose.errors.reshape(count, -1, 1))[..., 0]
     curvature = transposed @ jacobian.reshape(count, -1, 6)
-    trust = (settings.turn_trust / sight.extents)[:, None]
-    gradient[:, :3] -= trust * rotations.cross(pose.offsets, sight.offsets).sum(1)
+    turn = holds.turn[:, None]
+    gradient[:, :3] -= turn * rotations.cross(pose.offsets, sight.offsets).sum(1)
     spread = np.swapaxes(pose.offsets, 1, 2) @ pose.offsets
-    curvature[:, :3, :3] += trust[..., None] * (sight.spreads[:, None, None] * _IDENTITY - spread)
-    gradient[:, 5] += settings.depth_trust * pose.shifts[:, 2]
-    curvature[:, 5, 5] += settings.depth_trust
+    curvature[:, :3, :3] += turn[..., None] * (sight.spreads[:, None, None] * _IDENTITY - spread)
+    gradient[:, 3:] += holds.shift * pose.shifts
+    np.einsum('nii->ni', curvature)[:, 3:] += holds.shift
     return gradient, curvature
 
 
@@ -257,7 +277,8 @@ class Refiner:
         points = np.concatenate([self._faces(people, rotmats), joints[:, LIMBS]], axis=1)
         pixels = np.stack([one.keypoints for one in keypoints])
         boxes = np.stack([person.box for person in people])
-        moves = fit_moves(_sight(points, joints[:, 0], pixels, weights, boxes, camera),
+        trusts = _trusts(np.stack([person.joint_confidence for person in people]))
+        moves = fit_moves(_sight(points, joints[:, 0], pixels, weights, boxes, camera, trusts),
                           self.settings)
         orients = rotations.matrix_to_axis_angle(moves.turns @ rotmats[:, 0])
         joints = _turned(joints, moves)
@@ -283,14 +304,25 @@ def _weights(keypoints: PersonKeypoints) -> np.ndarray:
     return found / max(float(found.max()), 1e-6)
 
 
+def _trusts(confidence: np.ndarray) -> np.ndarray:
+    """
+    Trust `(N,)` in bodies by what their network says of their joints `(N, 24)`.
+
+    Confidences are chances; a network that says 1 of all of them says nothing.
+    """
+    chance = confidence.mean(axis=1, dtype=np.float64)
+    odds = chance / np.maximum(1 - chance, 1e-3)
+    return np.where(chance < 1, np.clip(np.sqrt(odds / _USUAL_ODDS), *_TRUSTS), 1)
+
+
 def _sight(
         points: np.ndarray, pivots: np.ndarray, pixels: np.ndarray, weights: np.ndarray,
-        boxes: np.ndarray, camera: Camera) -> Sight:
+        boxes: np.ndarray, camera: Camera, trusts: np.ndarray) -> Sight:
     focal = np.array([camera.fx, camera.fy])
     rays = np.where(weights[..., None] > 0, (pixels - (camera.cx, camera.cy)) / focal, 0)
     pivots = pivots.astype(np.float64)
     return Sight(points - pivots[:, None], pivots, rays, weights.astype(np.float64),
-                 ((boxes[:, 2:] - boxes[:, :2]) / focal).max(axis=1))
+                 ((boxes[:, 2:] - boxes[:, :2]) / focal).max(axis=1), trusts)
 
 
 def _turned(joints: np.ndarray, moves: Moves) -> np.ndarray:

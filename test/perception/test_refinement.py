@@ -22,7 +22,8 @@ from hmr_ros.perception.refinement import (
 BODY = load_body()
 CAMERA = Camera(620.0, 600.0, 330.0, 235.0, 640, 480)
 #: follows keypoints wherever they lead.
-FREE = RefinementSettings(tolerance=10, depth_trust=0, turn_trust=0, steps=15)
+FREE = RefinementSettings(
+    tolerance=10, turn_trust=0, place_trust=0, depth_trust=0, steps=15)
 seeds = st.integers(0, 2 ** 31)
 
 
@@ -67,7 +68,8 @@ def sight_of(seed, count=3):
     pivots = rng.uniform((-1, -1, 3), (1, 1, 8), (count, 3))
     placed = offsets + pivots[:, None]
     rays = placed[..., :2] / placed[..., 2:] + rng.normal(0, 0.02, (count, 17, 2))
-    return Sight(offsets, pivots, rays, rng.uniform(0, 1, (count, 17)), 1.7 / pivots[:, 2])
+    return Sight(offsets, pivots, rays, rng.uniform(0, 1, (count, 17)), 1.7 / pivots[:, 2],
+                 rng.uniform(0.2, 5, count))
 
 
 @settings(max_examples=25, deadline=None)
@@ -150,8 +152,10 @@ def test_derivatives_are_those_of_differences(seed):
 @given(seeds)
 def test_it_ends_where_a_general_solver_does(seed):
     sight = sight_of(seed, count=1)
-    chosen = RefinementSettings(tolerance=0.3, depth_trust=0.7, turn_trust=0.3, steps=25)
+    chosen = RefinementSettings(
+        tolerance=0.3, turn_trust=0.3, place_trust=2.0, depth_trust=0.7, steps=25)
     extent = 17 * (sight.sizes[0] * sight.pivots[0, 2]) ** 2
+    trust = np.sqrt(sight.trusts[0])
 
     def residuals(numbers):
         turned = Rotation.from_rotvec(numbers[:3]).apply(sight.offsets[0])
@@ -160,8 +164,10 @@ def test_it_ends_where_a_general_solver_does(seed):
         squares = np.sum(errors ** 2, axis=1)
         robust = np.sqrt(sight.weights[0] * squares / (1 + squares / chosen.tolerance ** 2))
         return np.concatenate([
-            robust, np.sqrt(chosen.turn_trust / extent) * (turned - sight.offsets[0]).ravel(),
-            [np.sqrt(chosen.depth_trust) * numbers[5]]])
+            robust,
+            trust * np.sqrt(chosen.turn_trust / extent) * (turned - sight.offsets[0]).ravel(),
+            trust * np.sqrt(chosen.place_trust) * numbers[3:5] / sight.sizes[0],
+            [trust * np.sqrt(chosen.depth_trust) * numbers[5]]])
     expected = least_squares(residuals, np.full(6, 1e-6), xtol=1e-12, ftol=1e-12, gtol=1e-12)
     found = fit_moves(sight, chosen)
     numbers = np.concatenate([
@@ -201,7 +207,8 @@ def test_no_step_raises_the_cost(monkeypatch):
     monkeypatch.setattr(refinement, '_posed', noted)
     monkeypatch.setattr(np.linalg, 'solve', lambda _, right: rng.normal(0, 0.01, right.shape))
     moves = fit_moves(sight)
-    still = posed(sight, moves.turns, moves.shifts / sight.pivots[:, 2:], RefinementSettings())
+    still = posed(sight, refinement._Holds.of(sight, RefinementSettings()), moves.turns,
+                  moves.shifts / sight.pivots[:, 2:])
     np.testing.assert_allclose(still.costs, np.min(costs, axis=0))
     np.testing.assert_array_equal(moves.better, still.costs < costs[0])
     assert 0 < moves.better.sum() < 40
@@ -254,6 +261,18 @@ def test_a_keypoint_counts_by_its_confidence():
         found, = Refiner(BODY, FREE).refine([person], [seen], CAMERA)
         errors.append(np.linalg.norm(found.joints2d - truth.joints2d, axis=1).mean())
     assert errors[0] > 1.2 * errors[1] > 1.2 ** 2 * errors[2]
+
+
+def test_who_is_surer_of_a_body_holds_it_more():
+    person, _, pixels = seen_and_moved(7)
+    moved = []
+    for chance in (0.5, 0.9, 0.99, 1.0):
+        sure = replace(person, joint_confidence=np.full(24, chance, np.float32))
+        found, = Refiner(BODY).refine([sure], [keypoints_at(person, pixels)], CAMERA)
+        moved.append(np.linalg.norm(found.joints3d - person.joints3d, axis=1).mean())
+    assert moved[0] > moved[1] > moved[2]
+    # A network that says 1 of everybody says nothing.
+    assert moved[3] == pytest.approx(moved[1], rel=0.01)
 
 
 @settings(max_examples=15, deadline=None)
