@@ -13,7 +13,9 @@ from hmr_ros.networks.hrnet import HRNet, HRNetPlan, W32, W48
 from hmr_ros.networks.mgil.downsampling import Downsampling, replace_downsampling
 from hmr_ros.networks.resnet import ResNet, RESNET50
 
-#: HRNets of half and three quarters of W32's width and a third of its blocks, for processors.
+#: HRNets of half and three quarters of W32's width and a third of its blocks, for processors; TINY
+#: also halves what comes before the branches, where downsampling costs most.
+TINY = HRNetPlan((16, 32, 64, 128), modules=(1, 1, 1), blocks=2, stem=16, bottlenecks=1)
 SMALL = HRNetPlan((16, 32, 64, 128), modules=(1, 2, 1), blocks=2, stem=32, bottlenecks=1)
 MEDIUM = HRNetPlan((24, 48, 96, 192), modules=(1, 2, 1), blocks=2, stem=32, bottlenecks=1)
 #: width of the maps behind the transposed convolutions of ResNet.
@@ -137,6 +139,7 @@ BACKBONES: dict[str, Callable[[PoseVariant], PoseNetwork]] = {
     'w48': lambda variant: HRNetPose(variant, W48),
     'resnet50': ResNetPose,
     'resnet50_upsample_free': UpsampleFreePose,
+    'tiny': lambda variant: HRNetPose(variant, TINY),
     'small': lambda variant: HRNetPose(variant, SMALL),
     'medium': lambda variant: HRNetPose(variant, MEDIUM)}
 

@@ -14,7 +14,7 @@ from hmr_ros.training.mgil.losses import FORMS
 
 CHOICES: dict[str, tuple[str, ...]] = {
     'downsampling': tuple(NAMED), 'labels': ('smoothing', 'gaussian'), 'loss': tuple(FORMS),
-    'schedule': ('steps', 'one_cycle')}
+    'schedule': ('steps', 'one_cycle'), 'head': ('random', 'marginals')}
 #: pictures of people are this much larger than the longer side of their box, so that crops may
 #: turn and grow before they meet an edge.
 WIDE = 2.0
@@ -27,10 +27,12 @@ class PoseConfig:
 
     stores         files of rendered people (`hmr render`)
     photos         folder of background photographs, or None
-    backbone       small, medium, w32, w48, resnet50 or resnet50_upsample_free
+    backbone       tiny, small, medium, w32, w48, resnet50 or resnet50_upsample_free
     downsampling   strided, spd, flie, mgil, control and others of `NAMED`
     size           crop side in pixels, a multiple of 32
     split_ratio    bins per pixel; 0: the published one, 3 below 128 pixels, else 2
+    head           random; marginals: begins as sums over the map's columns and rows, see
+                   `read_marginals`
     batch, steps   samples a step, at least 2 for batch norm; steps
     learning_rate  of Adam
     schedule       steps: a tenth after 17/21 of the steps and again after 20/21, as published;
@@ -56,6 +58,7 @@ class PoseConfig:
     downsampling: str = 'mgil'
     size: int = 64
     split_ratio: float = 0
+    head: str = 'random'
     batch: int = 64
     steps: int = 20000
     learning_rate: float = 1e-3

@@ -48,7 +48,8 @@ class PoseModule(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam without weight decay."""
         config = self.config
-        adam = torch.optim.Adam(self.network.parameters(), config.learning_rate)
+        # Fused: one pass over the weights, a tenth of a step at small batches on a processor.
+        adam = torch.optim.Adam(self.network.parameters(), config.learning_rate, fused=True)
         if config.schedule == 'one_cycle':
             # Two steps at least, for the rise needs one that is not the fall's.
             schedule: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.OneCycleLR(

@@ -17,6 +17,7 @@ from hmr_ros.training import weights_file
 from hmr_ros.training.mgil.config import PoseConfig
 from hmr_ros.training.mgil.data import training_loader
 from hmr_ros.training.mgil.import_checkpoint import read_source, transfer
+from hmr_ros.training.mgil.marginal_heads import read_marginals
 from hmr_ros.training.mgil.module import PoseModule
 from hmr_ros.training.mgil.pictures import training_pictures
 from hmr_ros.training.mgil.weights import PoseFacts, save_weights
@@ -33,9 +34,7 @@ def train(
     resume   checkpoint of the same training that was interrupted; it goes on as if it had not been
     """
     torch.manual_seed(config.seed)
-    network = build_pose(config.variant)
-    if config.start_from:
-        _begin_as(network, config.start_from)
+    network = _beginning(config)
     module = PoseModule(config, network.to(memory_format=torch.channels_last))
     first = devices * steps_done(resume) if resume else 0
     loader = training_loader(config, training_pictures(config, load_body()), workers, first)
@@ -53,6 +52,16 @@ def train(
     if trainer.is_global_zero:
         _save(module, path)
     return path
+
+
+def _beginning(config: PoseConfig) -> PoseNetwork:
+    """Build the network as the configuration has it begin."""
+    network = build_pose(config.variant)
+    if config.head == 'marginals':
+        read_marginals(network)
+    if config.start_from:
+        _begin_as(network, config.start_from)
+    return network
 
 
 def _begin_as(network: PoseNetwork, path: str) -> None:
