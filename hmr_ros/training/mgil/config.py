@@ -14,7 +14,8 @@ from hmr_ros.training.mgil.losses import FORMS
 
 CHOICES: dict[str, tuple[str, ...]] = {
     'downsampling': tuple(NAMED), 'labels': ('smoothing', 'gaussian'), 'loss': tuple(FORMS),
-    'schedule': ('steps', 'one_cycle'), 'warm_start': ('fresh', 'embedded')}
+    'schedule': ('steps', 'one_cycle'), 'head': ('random', 'marginals'),
+    'warm_start': ('fresh', 'embedded')}
 #: pictures of people are this much larger than the longer side of their box, so that crops may
 #: turn and grow before they meet an edge.
 WIDE = 2.0
@@ -27,10 +28,12 @@ class PoseConfig:
 
     stores         files of rendered people (`hmr render`)
     photos         folder of background photographs, or None
-    backbone       small, medium, w32, w48, resnet50 or resnet50_upsample_free
+    backbone       pyramid, tiny, small, medium, w32, w48, resnet50 or resnet50_upsample_free
     downsampling   strided, spd, flie, mgil, control and others of `NAMED`
     size           crop side in pixels, a multiple of 32
     split_ratio    bins per pixel; 0: the published one, 3 below 128 pixels, else 2
+    head           random; marginals: begins as sums over the map's columns and rows, see
+                   `read_marginals`
     batch, steps   samples a step, at least 2 for batch norm; steps
     learning_rate  of Adam
     schedule       steps: a tenth after 17/21 of the steps and again after 20/21, as published;
@@ -46,6 +49,8 @@ class PoseConfig:
     start_from     weights of mgil or a checkpoint whose fitting tensors to begin with, or None
     warm_start     what layers that took the place of strided ones of `start_from` begin with. fresh:
                    drawn, as published; embedded: their kernels
+    start_engine   engine of the compact keypoint_guided that the backbone pyramid begins as, each
+                   block as the layer it replaces, see `take_over`; or None
     precision      32-true, bf16-mixed or 16-mixed
     seed           of the samples and of the weights
     checkpoint_every steps between checkpoints
@@ -58,6 +63,7 @@ class PoseConfig:
     downsampling: str = 'mgil'
     size: int = 64
     split_ratio: float = 0
+    head: str = 'random'
     batch: int = 64
     steps: int = 20000
     learning_rate: float = 1e-3
@@ -75,6 +81,7 @@ class PoseConfig:
     half_body: float = 0.3
     start_from: str | None = None
     warm_start: str = 'fresh'
+    start_engine: str | None = None
     precision: str = '32-true'
     seed: int = 1
     checkpoint_every: int = 500
@@ -106,6 +113,8 @@ def read_config(path: str | Path) -> PoseConfig:
     for key, least in (('batch', 2), ('steps', 1), ('pictures', 1), ('smallest', 8)):
         if getattr(config, key) < least:
             raise _wrong(path, key, config, f'{least} or more')
+    if config.start_engine and config.backbone != 'pyramid':
+        raise _wrong(path, 'backbone', config, 'pyramid, for start_engine is set')
     if config.largest < config.smallest:
         raise _wrong(path, 'largest', config, f'smallest, {config.smallest}, or more')
     try:

@@ -7,26 +7,15 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from hmr_ros.networks.mgil.block import (
-    DepthControl, Lossless, space_to_channel, SpaceToChannelConv)
+from hmr_ros.networks.mgil.block import DepthControl, Lossless, SpaceToChannelConv
+from hmr_ros.training.mgil.take_over import embedded
 
 State = dict[str, torch.Tensor]
 #: where a layer has the convolution that halves the map, by its kind.
 _FIRST: dict[type[nn.Module], str] = {
     SpaceToChannelConv: 'conv.weight', Lossless: 'flie.0.conv.weight',
     DepthControl: 'fine.0.conv.weight'}
-
-
-def embedded_kernel(kernel: torch.Tensor) -> torch.Tensor:
-    """
-    Kernel `(O, 4C, 3, 3)` that does behind `space_to_channel` what a strided one does.
-
-    kernel (O, C, 3, 3), of stride 2 and padding 1. Of the 6x6 taps that the result stands for, it
-    is those of rows and columns 1 to 3; the others are 0.
-    """
-    return space_to_channel(functional.pad(kernel, (1, 2, 1, 2)))
 
 
 def embedded_state(state: Mapping[str, torch.Tensor], network: nn.Module) -> State:
@@ -46,5 +35,5 @@ def embedded_state(state: Mapping[str, torch.Tensor], network: nn.Module) -> Sta
         del found[f'{name}.weight']
         # A control's first convolution is strided itself.
         found[f'{name}.{first}'] = (
-            kernel if isinstance(module, DepthControl) else embedded_kernel(kernel))
+            kernel if isinstance(module, DepthControl) else embedded(kernel))
     return found
