@@ -13,13 +13,16 @@ from hmr_ros.body.coco import face_vertices, LIMBS
 from hmr_ros.body.model import BodyModel
 from hmr_ros.perception import rotations
 from hmr_ros.perception.camera import Camera, NEAREST_M
+from hmr_ros.perception.crops import MARGIN
+from hmr_ros.perception.keypoint_guided import NEAR
 from hmr_ros.perception.person import Person, PersonKeypoints
 
 _DAMPING, _EASED, _TIGHTENED = 1e-2, 0.2, 10.0
 #: a body never comes nearer or goes farther than by this factor.
 _MOST_DEPTH_CHANGE = 2.0
-#: of a joint of keypoint_guided's to be right, and how much less or more trust odds may mean.
-_USUAL_ODDS, _TRUSTS = 9.0, (0.2, 5.0)
+#: chance of a joint of keypoint_guided's to be right, and how much less or more trust is possible.
+_USUAL_CHANCE, _TRUSTS = 0.9, (0.2, 5.0)
+_CHANCES, _MOST_SPREAD = (0.05, 0.999), 0.1
 _IDENTITY = np.eye(3)
 
 
@@ -31,6 +34,9 @@ class RefinementSettings:
     least       fewest keypoints of a person, else the body stays as it was
     tolerance   error, as a share of the person's size in the image, from which on a keypoint is
                 rather wrong itself than the body
+    doubt       a person's keypoints count half when they are farther from the body by this than its
+                network expects of itself, root mean square, as a share of the size: then either is
+                wrong, and keypoints of one network are often wrong alike
     turn_trust, place_trust, depth_trust
                 bodies are held near where they were, for one picture says badly how they are
                 turned and how far away they are, and keypoints may all be off alike: weights of
@@ -41,6 +47,7 @@ class RefinementSettings:
 
     least: int = 6
     tolerance: float = 0.2
+    doubt: float = 0.08
     turn_trust: float = 1.0
     place_trust: float = 5.0
     depth_trust: float = 1.0
@@ -58,6 +65,8 @@ class Sight:
     weights (N, K)     trust in that, 0 to 1; 0 where a point is not seen
     sizes   (N,)       of the people, in units of `rays`
     trusts  (N,)       in the bodies as they are, 1 for the usual one
+    expected (N,)      errors of the bodies' points that are to be expected, root mean square, as
+                       shares of the sizes
     """
 
     offsets: np.ndarray
@@ -66,6 +75,7 @@ class Sight:
     weights: np.ndarray
     sizes: np.ndarray
     trusts: np.ndarray
+    expected: np.ndarray
 
     @functools.cached_property
     def spreads(self) -> np.ndarray:
@@ -140,8 +150,9 @@ def fit_moves(sight: Sight, settings: RefinementSettings = RefinementSettings())
     taken.
     """
     count, holds = len(sight.offsets), _Holds.of(sight, settings)
-    pose = first = _posed(
-        sight, holds, np.tile(_IDENTITY, (count, 1, 1)), np.zeros((count, 3)))
+    still = np.tile(_IDENTITY, (count, 1, 1)), np.zeros((count, 3))
+    sight = _doubted(sight, _posed(sight, holds, *still), settings)
+    pose = first = _posed(sight, holds, *still)
     damping = np.full((count, 1), _DAMPING)
     for _ in range(settings.steps):
         gradient, curvature = _slope(sight, holds, pose)
@@ -156,6 +167,16 @@ def fit_moves(sight: Sight, settings: RefinementSettings = RefinementSettings())
     # Who stood where nobody can stand is not to be believed anywhere else either.
     better = (pose.costs < first.costs) & np.isfinite(first.costs)
     return Moves(pose.turns, pose.shifts * sight.pivots[:, 2:], better)
+
+
+def _doubted(sight: Sight, pose: _Pose, settings: RefinementSettings) -> Sight:
+    """Weaken keypoints that are farther from a person than they should be."""
+    squares = np.einsum('nkc,nkc->nk', pose.errors, pose.errors)
+    found = np.sum(sight.weights * np.minimum(squares, settings.tolerance ** 2), axis=1)
+    total = np.maximum(np.sum(sight.weights, axis=1), 1e-6)
+    excess = np.maximum(found / total - sight.expected ** 2, 0)
+    return replace(
+        sight, weights=sight.weights / (1 + excess / settings.doubt ** 2)[:, None])
 
 
 def _small_turns(vectors: np.ndarray) -> np.ndarray:
@@ -277,8 +298,8 @@ class Refiner:
         points = np.concatenate([self._faces(people, rotmats), joints[:, LIMBS]], axis=1)
         pixels = np.stack([one.keypoints for one in keypoints])
         boxes = np.stack([person.box for person in people])
-        trusts = _trusts(np.stack([person.joint_confidence for person in people]))
-        moves = fit_moves(_sight(points, joints[:, 0], pixels, weights, boxes, camera, trusts),
+        sureness = _sureness(np.stack([person.joint_confidence for person in people]))
+        moves = fit_moves(_sight(points, joints[:, 0], pixels, weights, boxes, camera, *sureness),
                           self.settings)
         orients = rotations.matrix_to_axis_angle(moves.turns @ rotmats[:, 0])
         joints = _turned(joints, moves)
@@ -304,25 +325,30 @@ def _weights(keypoints: PersonKeypoints) -> np.ndarray:
     return found / max(float(found.max()), 1e-6)
 
 
-def _trusts(confidence: np.ndarray) -> np.ndarray:
+def _sureness(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
-    Trust `(N,)` in bodies by what their network says of their joints `(N, 24)`.
+    Trusts and expected errors `(N,)` by what a network says of bodies' joints `(N, 24)`.
 
-    Confidences are chances; a network that says 1 of all of them says nothing.
+    Confidences are chances to be right, as those of keypoint_guided; a network that says 1 of all
+    joints says nothing.
     """
-    chance = confidence.mean(axis=1, dtype=np.float64)
-    odds = chance / np.maximum(1 - chance, 1e-3)
-    return np.where(chance < 1, np.clip(np.sqrt(odds / _USUAL_ODDS), *_TRUSTS), 1)
+    chance = np.clip(confidence.astype(np.float64), *_CHANCES)
+    chance[confidence.min(axis=1) >= 1] = _USUAL_CHANCE
+    mean = chance.mean(axis=1)
+    odds = mean / (1 - mean) / (_USUAL_CHANCE / (1 - _USUAL_CHANCE))
+    # The spread of a Laplace distribution along both axes that gives such a chance.
+    spread = np.minimum(NEAR * MARGIN / -np.log(1 - np.sqrt(chance)), _MOST_SPREAD)
+    return (np.clip(np.sqrt(odds), *_TRUSTS), 2 * np.sqrt(np.mean(spread ** 2, axis=1)))
 
 
 def _sight(
         points: np.ndarray, pivots: np.ndarray, pixels: np.ndarray, weights: np.ndarray,
-        boxes: np.ndarray, camera: Camera, trusts: np.ndarray) -> Sight:
+        boxes: np.ndarray, camera: Camera, trusts: np.ndarray, expected: np.ndarray) -> Sight:
     focal = np.array([camera.fx, camera.fy])
     rays = np.where(weights[..., None] > 0, (pixels - (camera.cx, camera.cy)) / focal, 0)
     pivots = pivots.astype(np.float64)
     return Sight(points - pivots[:, None], pivots, rays, weights.astype(np.float64),
-                 ((boxes[:, 2:] - boxes[:, :2]) / focal).max(axis=1), trusts)
+                 ((boxes[:, 2:] - boxes[:, :2]) / focal).max(axis=1), trusts, expected)
 
 
 def _turned(joints: np.ndarray, moves: Moves) -> np.ndarray:

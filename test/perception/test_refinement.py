@@ -23,7 +23,7 @@ BODY = load_body()
 CAMERA = Camera(620.0, 600.0, 330.0, 235.0, 640, 480)
 #: follows keypoints wherever they lead.
 FREE = RefinementSettings(
-    tolerance=10, turn_trust=0, place_trust=0, depth_trust=0, steps=15)
+    tolerance=10, doubt=np.inf, turn_trust=0, place_trust=0, depth_trust=0, steps=15)
 seeds = st.integers(0, 2 ** 31)
 
 
@@ -69,7 +69,7 @@ def sight_of(seed, count=3):
     placed = offsets + pivots[:, None]
     rays = placed[..., :2] / placed[..., 2:] + rng.normal(0, 0.02, (count, 17, 2))
     return Sight(offsets, pivots, rays, rng.uniform(0, 1, (count, 17)), 1.7 / pivots[:, 2],
-                 rng.uniform(0.2, 5, count))
+                 rng.uniform(0.2, 5, count), rng.uniform(0, 0.05, count))
 
 
 @settings(max_examples=25, deadline=None)
@@ -82,14 +82,15 @@ def test_keypoints_of_the_body_itself_bring_it_to_where_it_is(seed):
     np.testing.assert_allclose(found.transl, truth.transl, atol=2e-3)
 
 
-@settings(max_examples=25, deadline=None)
-@given(seeds)
-def test_the_live_settings_halve_the_error_of_a_body_that_is_only_misplaced(seed):
-    person, truth, pixels = seen_and_moved(seed)
-    found, = Refiner(BODY).refine([person], [keypoints_at(person, pixels)], CAMERA)
-    before, after = (np.linalg.norm(one.joints2d - truth.joints2d, axis=1).mean()
-                     for one in (person, found))
-    assert after < 0.5 * before
+def test_the_live_settings_bring_bodies_nearer_that_are_only_misplaced():
+    shares = []
+    for seed in range(40):
+        person, truth, pixels = seen_and_moved(seed)
+        found, = Refiner(BODY).refine([person], [keypoints_at(person, pixels)], CAMERA)
+        before, after = (np.linalg.norm(one.joints2d - truth.joints2d, axis=1).mean()
+                         for one in (person, found))
+        shares.append(after / before)
+    assert max(shares) < 1 and np.median(shares) < 0.6
 
 
 @settings(max_examples=25, deadline=None)
@@ -153,7 +154,7 @@ def test_derivatives_are_those_of_differences(seed):
 def test_it_ends_where_a_general_solver_does(seed):
     sight = sight_of(seed, count=1)
     chosen = RefinementSettings(
-        tolerance=0.3, turn_trust=0.3, place_trust=2.0, depth_trust=0.7, steps=25)
+        tolerance=0.3, doubt=np.inf, turn_trust=0.3, place_trust=2.0, depth_trust=0.7, steps=25)
     extent = 17 * (sight.sizes[0] * sight.pivots[0, 2]) ** 2
     trust = np.sqrt(sight.trusts[0])
 
@@ -207,7 +208,11 @@ def test_no_step_raises_the_cost(monkeypatch):
     monkeypatch.setattr(refinement, '_posed', noted)
     monkeypatch.setattr(np.linalg, 'solve', lambda _, right: rng.normal(0, 0.01, right.shape))
     moves = fit_moves(sight)
-    still = posed(sight, refinement._Holds.of(sight, RefinementSettings()), moves.turns,
+    doubted = refinement._doubted(sight, posed(
+        sight, refinement._Holds.of(sight, RefinementSettings()), np.tile(np.eye(3), (40, 1, 1)),
+        np.zeros((40, 3))), RefinementSettings())
+    costs = costs[1:]
+    still = posed(doubted, refinement._Holds.of(sight, RefinementSettings()), moves.turns,
                   moves.shifts / sight.pivots[:, 2:])
     np.testing.assert_allclose(still.costs, np.min(costs, axis=0))
     np.testing.assert_array_equal(moves.better, still.costs < costs[0])
@@ -263,6 +268,25 @@ def test_a_keypoint_counts_by_its_confidence():
     assert errors[0] > 1.2 * errors[1] > 1.2 ** 2 * errors[2]
 
 
+def test_keypoints_that_are_far_from_a_sure_body_are_doubted():
+    person, _, pixels = seen_and_moved(7, turn=0.0)
+    size = np.ptp(person.box.reshape(2, 2), axis=0).max()
+
+    def share(off, chance, doubt):
+        sure = replace(person, joint_confidence=np.full(24, chance, np.float32))
+        _, shown = person_of(
+            Rotation.from_rotvec(person.pose).as_matrix().astype(np.float32), person.betas,
+            person.transl)
+        seen = keypoints_at(person, shown + [off * size, 0])
+        found, = Refiner(BODY, RefinementSettings(doubt=doubt)).refine([sure], [seen], CAMERA)
+        return np.mean(found.joints2d - person.joints2d, axis=0)[0] / (off * size)
+    # Nearer than what the network expects of itself nothing is doubted, farther the more.
+    assert share(0.01, 0.9, 0.08) == pytest.approx(share(0.01, 0.9, np.inf), rel=1e-3)
+    shares = [share(off, 0.9, 0.08) / share(off, 0.9, np.inf) for off in (0.02, 0.08, 0.16)]
+    assert shares[0] > shares[1] > shares[2]
+    assert share(0.08, 0.99, 0.08) < share(0.08, 0.6, 0.08)
+
+
 def test_who_is_surer_of_a_body_holds_it_more():
     person, _, pixels = seen_and_moved(7)
     moved = []
@@ -278,12 +302,14 @@ def test_who_is_surer_of_a_body_holds_it_more():
 @settings(max_examples=15, deadline=None)
 @given(seeds, st.integers(5, 16))
 def test_one_keypoint_at_a_wrong_place_hardly_matters(seed, row):
-    person, truth, pixels = seen_and_moved(seed, turn=0.15)
-    wild = pixels.copy()
+    person, _, pixels = seen_and_moved(seed, turn=0.15)
+    wild, without = pixels.copy(), pixels.copy()
     wild[row] += 1.5 * np.ptp(pixels)
-    found, = Refiner(BODY).refine([person], [keypoints_at(person, wild)], CAMERA)
+    without[row] = np.nan
+    found, expected = (Refiner(BODY).refine([person], [keypoints_at(person, seen)], CAMERA)[0]
+                       for seen in (wild, without))
     size = np.ptp(person.box.reshape(2, 2), axis=0).max()
-    assert np.linalg.norm(found.joints2d - truth.joints2d, axis=1).mean() < 0.04 * size
+    assert np.linalg.norm(found.joints2d - expected.joints2d, axis=1).mean() < 0.02 * size
 
 
 def test_a_body_in_or_behind_the_camera_is_left_there():
