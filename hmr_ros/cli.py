@@ -37,6 +37,14 @@ JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the
 TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil')
 #: networks that smooth what an image network sees.
 TEMPORAL = ('body_filter', 'rsc_temporal')
+Detections = Annotated[Optional[Path], typer.Option(
+    help="mgil on coco: boxes of a detector, in COCO's format of results; the true ones when left "
+         'out.')]
+Flip = Annotated[bool, typer.Option(
+    '--flip', help='mgil: look at mirrored crops, too, and average.')]
+Refine = Annotated[Optional[str], typer.Option(
+    help='keypoint_guided: judge what refining its bodies by 2D keypoints brings instead; engine '
+         'or weights file of mgil, or labels for the true keypoints.')]
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
 
 
@@ -381,6 +389,20 @@ def crops(
 
 
 @benchmark.command()
+def refinement(
+        people: Annotated[Optional[list[int]], typer.Option(
+            help='People in the frame; repeat for more. 1, 4 and 8 when left out.', min=1)] = None,
+        seconds: Annotated[float, typer.Option(help='For each row.', min=0.01)] = 2.0,
+        json_file: JsonFile = None) -> None:
+    """Time what refining bodies by 2D keypoints takes, without finding those."""
+    measure = _require('hmr_ros.evaluation.refinement_speed').benchmark_refinement
+    rows = measure(people or [1, 4, 8], seconds)
+    columns = ['people', 'p50_ms', 'p95_ms']
+    _table('Refinement', columns, [[row[column] for column in columns] for row in rows])
+    _report({'rows': rows}, json_file)
+
+
+@benchmark.command()
 def pipeline(
         source: Annotated[Optional[str], typer.Argument(help='As for demo.')] = None,
         duration: Annotated[float, typer.Option(
@@ -623,7 +645,11 @@ def quantize(
         samples: Annotated[int, typer.Option(
             help='Held-out people to judge fp32, fp16 and int8 on at the end.', min=0)] = 0,
         json_file: JsonFile = None) -> None:
-    """Make an int8 engine within 1 mm PA-MPJPE of a float one; shows what each layer costs."""
+    """
+    Make an int8 engine of a float one; shows what each layer costs.
+
+    It stays within 1 mm PA-MPJPE, of mgil within 1.5 points of the keypoints missed by a pixel.
+    """
     quantization = _require('hmr_ros.evaluation.quantization')
     _allowed('--target', target, tuple(quantization.TARGETS))
     with console.status('') as status:
@@ -634,7 +660,8 @@ def quantize(
 
 
 def _show_quantization(report: dict[str, Any]) -> None:
-    columns = ['moved_mm', 'change_mm', 'spread_mm']
+    unit = report['unit']
+    columns = [f'{name}_{unit}' for name in ('moved', 'change', 'spread')]
     _table('Calibration, all layers in int8', ['method', *columns, ''], [
         [row['method'], *(row[key] for key in columns), 'chosen' if row['chosen'] else '']
         for row in report['methods']])
@@ -650,9 +677,9 @@ def _show_quantization(report: dict[str, Any]) -> None:
         _table('Speed, in turns', timed, [
             [row[key] for key in timed] for row in report['speed']])
     console.print(
-        f'wrote {report["file"]}  {report["bytes"] / 1e6:.1f} MB: joints move '
-        f'{report["loss"]["moved_mm"]:.1f} mm, PA-MPJPE changes by '
-        f'{report["loss"]["change_mm"]:+.2f} ± {report["loss"]["spread_mm"]:.2f} mm')
+        f'wrote {report["file"]}  {report["bytes"] / 1e6:.1f} MB: moved by '
+        f'{report["loss"][columns[0]]:.1f} {unit}, {report["measure"]} changes by '
+        f'{report["loss"][columns[1]]:+.2f} ± {report["loss"][columns[2]]:.2f} {unit}')
 
 
 @app.command('average-weights')
@@ -694,39 +721,61 @@ def evaluate(
         out: Annotated[Optional[Path], typer.Option(
             help='Folder for plots and pictures.')] = None,
         dataset: Annotated[Optional[str], typer.Option(
-            help='Judge on 3dpw, coco, human36m, mpi_inf_3dhp or mpii instead.')] = None,
+            help='Judge on 3dpw, coco, human36m, mpi_inf_3dhp or mpii instead; mgil: on coco or '
+                 'mpii.')] = None,
         data: Annotated[Path, typer.Option(help='Folder of its official files.')] = Path('.'),
-        split: Annotated[str, typer.Option(help='As the dataset calls it.')] = 'test',
+        split: Annotated[Optional[str], typer.Option(
+            help='As the dataset calls it; test when left out, mgil: validation of coco, train of '
+                 'mpii.')] = None,
+        detections: Detections = None,
         limit: Annotated[Optional[int], typer.Option(
-            help='Most people of the dataset to look at.', min=1)] = None,
+            help='Most people of the dataset to look at; pictures of coco for mgil.',
+            min=1)] = None,
         body_model: Annotated[str, typer.Option(
             '--body', help='Body of the engine; for the dataset only.')] = 'open_body',
         films: Annotated[int, typer.Option(
             help='Held-out films, for a network that smooths.', min=1)] = 200,
-        json_file: JsonFile = None) -> None:
+        flip: Flip = False, refine: Refine = None, json_file: JsonFile = None) -> None:
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
     engines = engine or [network]
     if len(engines) > 1 and network not in ('rsc_net', 'mgil'):
         raise CommandError(f'one engine of {network} at a time; --engine was given '
                            f'{len(engines)} times')
     if network in TEMPORAL:
-        smoothing = _require('hmr_ros.evaluation.smoothing')
-        report = smoothing.run_evaluation(
+        report = _require('hmr_ros.evaluation.smoothing').run_evaluation(
             engines[0], None, films, real, out, console)
-    elif network in ('rsc_net', 'mgil'):
-        evaluation = _require(f'hmr_ros.evaluation.{network}')
-        report = evaluation.run_evaluation(engines, samples, out, console)
-    elif network != 'keypoint_guided':
-        raise CommandError(f'no evaluation of {network!r} in this version; there are '
-                           f'{", ".join((*TRAINABLE, *TEMPORAL))}')
-    elif dataset is None:
-        evaluation = _require('hmr_ros.evaluation.keypoint_guided')
-        report = evaluation.run_evaluation(engines[0], samples, real, out, console=console)
+    elif network == 'rsc_net':
+        report = _require('hmr_ros.evaluation.rsc_net').run_evaluation(
+            engines, samples, out, console)
+    elif network == 'mgil':
+        look = 'flip' if flip else 'once'
+        report = _require('hmr_ros.evaluation.mgil').run_evaluation(
+            engines, samples, out, console, look) if dataset is None else _pose_on_dataset(
+            engines, out, dataset, data, split or '', detections, look, limit)
     else:
-        report = _on_dataset(engines[0], dataset, data, split, limit, body_model)
+        _only_keypoint_guided(network)
+        report = _judged_bodies(engines[0], samples, real, out, refine) if dataset is None else (
+            _on_dataset(engines[0], dataset, data, split or 'test', limit, body_model))
     if json_file is not None:
         from hmr_ros.demo.report import context, write_json
         write_json({**context(), **report}, json_file)
+
+
+def _judged_bodies(
+        engine: str, samples: int, real: Path | None, out: Path | None,
+        refine: str | None) -> dict[str, Any]:
+    """Evaluate bodies on held-out people, or what refining them by keypoints brings."""
+    if refine is not None:
+        return _require('hmr_ros.evaluation.refinement').run_evaluation(
+            engine, refine, samples, out, console)
+    return _require('hmr_ros.evaluation.keypoint_guided').run_evaluation(
+        engine, samples, real, out, console=console)
+
+
+def _pose_on_dataset(engines: list[str], out: Path | None, *request: Any) -> dict[str, Any]:
+    """Evaluate pose networks on a dataset; `request` is what Request takes."""
+    evaluation = _require('hmr_ros.evaluation.mgil_on_dataset')
+    return evaluation.run_evaluation(engines, evaluation.Request(*request), out, console)
 
 
 def _on_dataset(

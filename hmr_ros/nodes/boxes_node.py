@@ -10,12 +10,19 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from hmr_ros.msg import PersonBoxArray
-from hmr_ros.nodes.engine_node import EngineNode
+from hmr_ros.nodes.engine_node import EngineNode, threads_for
+from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.pairing import ExactPairing
 from hmr_ros.nodes.qos import overridable, result_qos
 from hmr_ros.perception.crop_reading import FrameRecord
+from hmr_ros.perception.keypoints2d import KeypointFinder, settings_of
+from hmr_ros.runtime import Engine, EngineError, resolve_engine
 
 ImageMessage = Image | CompressedImage
+HOW_TO_GET_ONE = (
+    'No engine of mgil is shipped: train one (hmr train mgil CONFIG --out DIR) and export it (hmr '
+    'export mgil DIR/weights.safetensors), or set parameter keypoint_engine to the path of an ONNX '
+    'file of your own with the outputs simcc_x and simcc_y')
 
 
 class Reader(Protocol):
@@ -42,6 +49,22 @@ class BoxesNode(EngineNode):
         super().__init__(**node_arguments)
         self._last_header = Header()
         self._pairing: ExactPairing[ImageMessage, PersonBoxArray] = ExactPairing(1)
+
+    def open_finder(self) -> tuple[Engine, KeypointFinder]:
+        """
+        Open the engine that parameter keypoint_engine names, and what reads it.
+
+        Raises NodeError, which says how to get one, when the manifest has no such name.
+        """
+        name, max_people = self.parameters['keypoint_engine'], self.parameters['max_people']
+        try:
+            engine = self.open_engine(name, max_people, threads_for(self.parameters['threads']))
+        except EngineError as error:
+            if _is_known(name):
+                raise
+            raise NodeError(f'{error}. {HOW_TO_GET_ONE}') from error
+        return engine, KeypointFinder(
+            engine, settings_of(engine, max_people, self.parameters['score_mode']))
 
     def create_outputs(self) -> None:
         """Advertise the people."""
@@ -93,3 +116,12 @@ class BoxesNode(EngineNode):
         # No subscriber, no work: engines are expensive.
         if pair is not None and self._publisher.get_subscription_count():
             self.submit(pair)
+
+
+def _is_known(name: str) -> bool:
+    """Tell whether the manifest has an engine of that name; paths are known."""
+    try:
+        resolve_engine(name)
+    except EngineError:
+        return False
+    return True

@@ -113,6 +113,15 @@ THREADS = (
     P('threads', 0, 'processor cores of one call of the engine; 0: half of those that the '
       'process may use, at most 4', 0, 256),
 )
+KEYPOINTS = (
+    P('keypoint_engine', 'mgil', 'engine of 2D keypoints: name in engines/manifest.yaml, or path '
+      'of an engine file'),
+    P('score_mode', 'auto', 'confidence of a keypoint, of its peaks along x and y: auto as the '
+      'engine says, max for engines trained with label smoothing, min for Gaussian labels',
+      choices=('auto', *SCORE_MODES)),
+    P('min_keypoint_score', COUNTED_FROM, 'lowest confidence of a keypoint that counts as found',
+      0.0, 1.0, dynamic=True),
+)
 BOXES = (
     P('max_people', 32, 'most people per frame, the best scores first', 1, 1000),
     P('paired_images', 10, 'images kept until their boxes or people arrive', 1, 200),
@@ -179,16 +188,16 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         *BOXES,
         P('publish_features', True, 'fill SmplPerson.feature for a temporal smoother',
           dynamic=True),
+        P('refine', 'none', 'keypoints: turn and shift bodies as a whole until they show their '
+          'joints at 2D keypoints, which keypoint_engine finds in every frame',
+          choices=('none', 'keypoints')),
+        *KEYPOINTS,
     ),
     'keypoints': COMMON + IMAGE + (
-        P('keypoint_engine', 'mgil', 'name in engines/manifest.yaml, or path of an engine file'),
+        *KEYPOINTS,
         *BACKEND,
         *THREADS,
         *BOXES,
-        P('min_keypoint_score', COUNTED_FROM,
-          'lowest confidence of a keypoint that counts as found', 0.0, 1.0, dynamic=True),
-        P('score_mode', 'max', 'confidence of a keypoint, of its peaks along x and y: max for '
-          'engines trained with label smoothing, min for Gaussian labels', choices=SCORE_MODES),
     ),
     'temporal_smoother': COMMON + (
         P('method', 'auto', 'learned: a temporal engine, one_euro where none fits the features; '

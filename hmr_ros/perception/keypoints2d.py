@@ -37,7 +37,7 @@ class PoseNetwork(Network, Protocol):
 @dataclass(frozen=True)
 class KeypointSettings(CropSettings):
     """
-    How crops are made and outputs are read; all but `score_mode` come with the engine.
+    How crops are made and outputs are read; all but the most people come with the engine.
 
     mean, std    per channel of the crop, in its order
     color_order  of the channels of the crop: rgb or bgr
@@ -52,25 +52,31 @@ class KeypointSettings(CropSettings):
 
 
 def settings_of(
-        engine: PoseNetwork, max_people: int = 32, score_mode: str = 'max') -> KeypointSettings:
+        engine: PoseNetwork, max_people: int = 32, score_mode: str = 'auto') -> KeypointSettings:
     """
     Return the settings that an engine asks for by its tensors and its manifest entry.
 
-    An engine without an entry gets crops in RGB with the mean and deviation of ImageNet. Raises
-    PerceptionError when it is no engine for COCO's keypoints in square crops.
+    score_mode  auto: the engine's own
+
+    An engine without an entry gets crops in RGB with the mean and deviation of ImageNet, and the
+    higher peak is the score. Raises PerceptionError when it is no engine for COCO's keypoints in
+    square crops.
     """
     size = _image_size(engine)
     shapes = {tensor.name: tuple(tensor.shape) for tensor in engine.outputs}
     _check_shapes(engine.name, {name: shapes.get(name, ()) for name in _OUTPUTS})
     facts = getattr(engine, 'entry', None)
     color_order = getattr(facts, 'color_order', 'rgb')
-    if color_order not in _TURNED:
-        raise PerceptionError(
-            f'engine {engine.name!r} wants crops in {color_order!r}; expected rgb or bgr. Write '
-            'one of these into its manifest entry')
+    own_mode = getattr(facts, 'score_mode', '') or KeypointSettings.score_mode
+    for fact, value, allowed in (('color_order', color_order, tuple(_TURNED)),
+                                 ('score_mode', own_mode, simcc.SCORE_MODES)):
+        if value not in allowed:
+            raise PerceptionError(
+                f'engine {engine.name!r} says {fact} {value!r}; expected {" or ".join(allowed)}. '
+                'Write one of these into its manifest entry')
     return KeypointSettings(
         size, *((facts.mean, facts.std) if facts else ()), max_people=max_people,
-        color_order=color_order, score_mode=score_mode)
+        color_order=color_order, score_mode=own_mode if score_mode == 'auto' else score_mode)
 
 
 def _image_size(engine: PoseNetwork) -> int:

@@ -161,6 +161,14 @@ def test_settings_come_with_the_engine():
         SIZE, (0, 0, 0), (1, 1, 1), max_people=5, score_mode='min')
 
 
+@pytest.mark.parametrize('own, asked, expected', [
+    ('min', 'auto', 'min'), ('min', 'max', 'max'), ('', 'auto', 'max'), ('', 'min', 'min')])
+def test_the_engine_says_how_it_is_scored_unless_somebody_else_does(own, asked, expected):
+    engine = PoseEngine()
+    engine.entry = SimpleNamespace(mean=(0, 0, 0), std=(1, 1, 1), score_mode=own)
+    assert settings_of(engine, score_mode=asked).score_mode == expected
+
+
 def broken(**changes):
     engine = PoseEngine()
     for name, value in changes.items():
@@ -179,7 +187,9 @@ X, Y = tensor('simcc_x', -1, 17, 96), tensor('simcc_y', -1, 17, 96)
     (broken(outputs=(X, tensor('simcc_y', -1, 17, 64))), ['64', 'bins']),
     (PoseEngine(count=16), ['16', 'COCO']),
     (broken(entry=SimpleNamespace(mean=(0, 0, 0), std=(1, 1, 1), color_order='yuv')),
-     ['yuv', 'rgb or bgr'])])
+     ['yuv', 'rgb or bgr']),
+    (broken(entry=SimpleNamespace(mean=(0, 0, 0), std=(1, 1, 1), score_mode='mean')),
+     ['mean', 'max or min'])])
 def test_engines_of_other_kinds_are_named(engine, words):
     with pytest.raises(PerceptionError) as error:
         settings_of(engine)
