@@ -50,8 +50,8 @@ class PoseConfig:
     start_engine   engine of the compact keypoint_guided that the backbone pyramid begins as; or
                    None
     warm_start     what layers that took the place of strided ones of `start_from` begin with.
-                   fresh: drawn, as published; embedded: their kernels; taken_over: all that is needed to
-                   do what they did, see `take_over`, which is also how `start_engine` begins them
+                   fresh: drawn, as published; embedded: their kernels; taken_over: all that is
+                   needed to do what they did, see `take_over`, as always with `start_engine`
     precision      32-true, bf16-mixed or 16-mixed
     seed           of the samples and of the weights
     checkpoint_every steps between checkpoints

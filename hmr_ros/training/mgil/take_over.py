@@ -92,7 +92,8 @@ def _as_convolution(
         _set(layer.conv, embedded_kernel(kernel))
         return []
     first, *rest = _fine(layer)
-    _set(first.conv, _narrow(kernel) if isinstance(layer, DepthControl) else embedded_kernel(kernel))
+    plain = isinstance(layer, DepthControl)
+    _set(first.conv, _narrow(kernel) if plain else embedded_kernel(kernel))
     first.bn.load_state_dict(norm.state_dict())
     # All that the host's norm did is done; behind the block it undoes the gate alone.
     silence(norm, gain=_share(layer))

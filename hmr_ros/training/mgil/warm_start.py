@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels of a strided network as the first ones of the layers in their place (sheet, section 3)."""
+"""Kernels of a strided network as the first ones of layers in their place (sheet, section 3)."""
 
 from __future__ import annotations
 
