@@ -750,7 +750,7 @@ def evaluate(
     elif network == 'mgil':
         look = 'flip' if flip else 'once'
         report = _require('hmr_ros.evaluation.mgil').run_evaluation(
-            engines, samples, out, console, look) if dataset is None else _pose_on_dataset(
+            engines, samples, out, console, look, real) if dataset is None else _pose_on_dataset(
             engines, out, dataset, data, split or '', detections, look, limit)
     else:
         _only_keypoint_guided(network)

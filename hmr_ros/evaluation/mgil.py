@@ -17,6 +17,7 @@ from hmr_ros.body import load_body
 from hmr_ros.demo.report import context, write_json
 from hmr_ros.evaluation import held_out, metrics
 from hmr_ros.evaluation.mgil_contender import Contender, contender, keypoints_in, Look, LOOKS
+from hmr_ros.evaluation.mgil_real import evaluate_real
 from hmr_ros.evaluation.oks import COCO_SIGMAS, oks, precisions, THRESHOLDS
 from hmr_ros.perception import simcc
 from hmr_ros.perception.crops import CropTransform, MARGIN
@@ -66,7 +67,8 @@ class Findings:
 
 def run_evaluation(
         engines: Sequence[str] = ('mgil',), samples: int = 1000, out: str | Path | None = None,
-        console: Console | None = None, look: str = 'once') -> dict[str, Any]:
+        console: Console | None = None, look: str = 'once',
+        real: str | Path | None = None) -> dict[str, Any]:
     """
     Evaluate engines and return the report of `hmr evaluate mgil`.
 
@@ -74,6 +76,7 @@ def run_evaluation(
              the others are compared with the first, on the same pictures
     samples  held-out synthetic people, each at the sizes of SIZES
     look     one of LOOKS: flip also runs mirrored crops
+    real     folder of the real pictures, to judge on them too
 
     Boxes are the people's own, as from a perfect detector. Raises EvaluationError for a network of
     other keypoints than COCO's.
@@ -91,6 +94,8 @@ def run_evaluation(
         **surroundings,
         'rows': [row for one, its in zip(contenders, found)
                  for row in _rows(one, its, found[0])]}
+    if real is not None:
+        report['real'] = evaluate_real(contenders, real, LOOKS[look])
     show(report, console)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
@@ -193,6 +198,18 @@ def show(report: dict[str, Any], console: Console) -> None:
         table.add_row(
             row['engine'], str(row['crop']), str(row['pixels']), _cell(row, 'ap'),
             *(f'{row[name]:.1f}' for name in ('ap50', 'ap75', 'ar')), _cell(row, 'pck'))
+    console.print(table)
+    if 'real' in report:
+        show_real(report['real'], console)
+
+
+def show_real(real: dict[str, Any], console: Console) -> None:
+    """Print what is found of real people as a table."""
+    table = Table(title=f'{real["people"]} real people, percent', box=SIMPLE_HEAD)
+    for name in ('engine', 'person px', 'joints', f'PCK@{PCK_SHARE}'):
+        table.add_column(name, justify='left' if name == 'engine' else 'right')
+    for row in real['rows']:
+        table.add_row(row['engine'], str(row['pixels']), str(row['joints']), f'{row["pck"]:.1f}')
     console.print(table)
 
 

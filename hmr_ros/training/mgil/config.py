@@ -15,7 +15,7 @@ from hmr_ros.training.mgil.losses import FORMS
 CHOICES: dict[str, tuple[str, ...]] = {
     'downsampling': tuple(NAMED), 'labels': ('smoothing', 'gaussian'), 'loss': tuple(FORMS),
     'schedule': ('steps', 'one_cycle'), 'head': ('random', 'marginals'),
-    'warm_start': ('fresh', 'embedded')}
+    'warm_start': ('fresh', 'embedded', 'taken_over')}
 #: pictures of people are this much larger than the longer side of their box, so that crops may
 #: turn and grow before they meet an edge.
 WIDE = 2.0
@@ -47,10 +47,11 @@ class PoseConfig:
     zoom, turn_deg spreads of the crop's scale and turn;  half_body: chance of a crop around either
                    half of a body
     start_from     weights of mgil or a checkpoint whose fitting tensors to begin with, or None
-    warm_start     what layers that took the place of strided ones of `start_from` begin with. fresh:
-                   drawn, as published; embedded: their kernels
-    start_engine   engine of the compact keypoint_guided that the backbone pyramid begins as, each
-                   block as the layer it replaces, see `take_over`; or None
+    start_engine   engine of the compact keypoint_guided that the backbone pyramid begins as; or
+                   None
+    warm_start     what layers that took the place of strided ones of `start_from` begin with.
+                   fresh: drawn, as published; embedded: their kernels; taken_over: all that is
+                   needed to do what they did, see `take_over`, as always with `start_engine`
     precision      32-true, bf16-mixed or 16-mixed
     seed           of the samples and of the weights
     checkpoint_every steps between checkpoints
@@ -80,8 +81,8 @@ class PoseConfig:
     turn_deg: float = 45.0
     half_body: float = 0.3
     start_from: str | None = None
-    warm_start: str = 'fresh'
     start_engine: str | None = None
+    warm_start: str = 'fresh'
     precision: str = '32-true'
     seed: int = 1
     checkpoint_every: int = 500

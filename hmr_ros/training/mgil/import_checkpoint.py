@@ -118,7 +118,9 @@ def read_source(path: str | Path) -> Source:
 
 def transfer(state: State, network: nn.Module) -> Transfer:
     """
-    Load what fits of a checkpoint's `state` into any network, for further training; the rest is named.
+    Load what fits of a checkpoint's `state` into any network, for further training.
+
+    The rest is named.
 
     Into a network with another downsampling, everything of the host loads but the layers that were
     replaced.

@@ -18,10 +18,11 @@ from torch.nn import functional
 
 from hmr_ros.networks.mgil import PoseNetwork
 from hmr_ros.networks.mgil.block import (
-    ConvNorm, DepthControl, Lossless, space_to_channel, SpaceToChannelConv)
+    ConvNorm, DepthControl, Lossless, SpaceToChannelConv)
 from hmr_ros.networks.mgil.downsampling import Downsampling, replace_downsampling
 from hmr_ros.networks.resnet import ChannelPool
 from hmr_ros.training.engine_start import measure, silence
+from hmr_ros.training.mgil.warm_start import embedded_kernel
 
 #: gain of the coarse half's last norm; 0 would leave its ReLU dead for good.
 _FAINT = 0.1
@@ -72,21 +73,6 @@ def _moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return values.mean(-1), values.std(-1)
 
 
-def embedded(kernel: torch.Tensor) -> torch.Tensor:
-    """
-    Kernel `(O, 4 I, 3, 3)` behind `space_to_channel` of a `(O, I, k, k)` one of stride 2.
-
-    Rows and columns 1 to 3 of the six that the new one sees are a 3x3 kernel of padding 1; of a
-    7x7 one of padding 3 it sees all but the first.
-    """
-    wide = kernel.new_zeros(*kernel.shape[:2], 6, 6)
-    if kernel.shape[-1] == 3:
-        wide[..., 1:4, 1:4] = kernel
-    else:
-        wide[:] = kernel[..., 1:, 1:]
-    return space_to_channel(wide)
-
-
 def _norm_of(name: str) -> str:
     """Name of the norm behind a convolution `...convN`."""
     return name.removesuffix(name.rpartition('.')[2]) + name.rpartition('.')[2].replace(
@@ -103,10 +89,11 @@ def _as_convolution(
     """Begin as a convolution with the norm behind it; returns the norms that are to be measured."""
     kernel = host.weight.detach()
     if isinstance(layer, SpaceToChannelConv):
-        _set(layer.conv, embedded(kernel))
+        _set(layer.conv, embedded_kernel(kernel))
         return []
     first, *rest = _fine(layer)
-    _set(first.conv, _narrow(kernel) if isinstance(layer, DepthControl) else embedded(kernel))
+    plain = isinstance(layer, DepthControl)
+    _set(first.conv, _narrow(kernel) if plain else embedded_kernel(kernel))
     first.bn.load_state_dict(norm.state_dict())
     # All that the host's norm did is done; behind the block it undoes the gate alone.
     silence(norm, gain=_share(layer))
@@ -119,10 +106,10 @@ def _as_pool(
     """Begin as a pool; no norm follows, so the block's own last one has to stretch its means."""
     kernel = torch.eye(host.channels)[..., None, None].expand(-1, -1, 3, 3) / 9
     if isinstance(layer, SpaceToChannelConv):
-        _set(layer.conv, embedded(kernel * gain[:, None, None, None]))
+        _set(layer.conv, embedded_kernel(kernel * gain[:, None, None, None]))
         return []
     first, *rest = _fine(layer)
-    _set(first.conv, kernel if isinstance(layer, DepthControl) else embedded(kernel))
+    _set(first.conv, kernel if isinstance(layer, DepthControl) else embedded_kernel(kernel))
     silence(first.bn)
     norms = [first.bn, *_pass_on(layer, rest)]
     last = (rest[-1] if rest else first).bn

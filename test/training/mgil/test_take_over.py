@@ -20,7 +20,8 @@ from hmr_ros.training.mgil.config import PoseConfig  # noqa: E402
 from hmr_ros.training.mgil.data import PoseCrops  # noqa: E402
 from hmr_ros.training.mgil.module import normalised  # noqa: E402
 from hmr_ros.training.mgil.pictures import training_pictures  # noqa: E402
-from hmr_ros.training.mgil.take_over import embedded, take_over  # noqa: E402
+from hmr_ros.training.mgil.take_over import take_over  # noqa: E402
+from hmr_ros.training.mgil.warm_start import embedded_kernel  # noqa: E402
 from hmr_ros.training.synthetic import render_cutouts  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -59,7 +60,7 @@ def test_a_kernel_is_embedded(size: int, padding: int, kept: slice) -> None:
     seen = torch.zeros_like(kernel)
     seen[..., kept, kept] = kernel[..., kept, kept]
     torch.testing.assert_close(
-        functional.conv2d(space_to_channel(image), embedded(kernel), padding=1),
+        functional.conv2d(space_to_channel(image), embedded_kernel(kernel), padding=1),
         functional.conv2d(image, seen, stride=2, padding=padding), rtol=0, atol=1e-12)
 
 

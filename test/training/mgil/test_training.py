@@ -26,7 +26,7 @@ from hmr_ros.training.mgil.export import export_engine  # noqa: E402
 from hmr_ros.training.mgil.module import PoseModule  # noqa: E402
 from hmr_ros.training.mgil.pictures import Pictures, training_pictures  # noqa: E402
 from hmr_ros.training.mgil.train import train  # noqa: E402
-from hmr_ros.training.mgil.take_over import embedded  # noqa: E402
+from hmr_ros.training.mgil.warm_start import embedded_kernel  # noqa: E402
 from hmr_ros.training.mgil.weights import read_network  # noqa: E402
 from hmr_ros.training.synthetic import render_cutouts  # noqa: E402
 
@@ -232,7 +232,7 @@ def test_a_training_begins_with_the_kernels_of_a_strided_one_if_asked(
     after = train(replace(still, downsampling='spd', start_from=str(before), seed=5,
                           warm_start=warm_start), tmp_path / 'after', workers=0)
     host, network = (read_network(path)[0] for path in (before, after))
-    assert torch.equal(network.conv1.conv.weight, embedded(host.conv1.weight)) == (
+    assert torch.equal(network.conv1.conv.weight, embedded_kernel(host.conv1.weight)) == (
         warm_start == 'embedded')
 
 

@@ -11,8 +11,7 @@ torch = pytest.importorskip('torch', reason='training needs torch')
 from hmr_ros.networks.mgil import build_pose, NAMED, square  # noqa: E402
 from hmr_ros.networks.mgil.block import SpaceToChannel  # noqa: E402
 from hmr_ros.training.mgil.import_checkpoint import transfer  # noqa: E402
-from hmr_ros.training.mgil.take_over import embedded  # noqa: E402
-from hmr_ros.training.mgil.warm_start import embedded_state  # noqa: E402
+from hmr_ros.training.mgil.warm_start import embedded_kernel, embedded_state  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -30,11 +29,11 @@ def test_an_embedded_kernel_does_what_the_strided_one_did(
     kernel = torch.randn(out, channels, 3, 3, generator=draw, dtype=dtype)
     expected = torch.nn.functional.conv2d(x, kernel, stride=2, padding=1)
     found = torch.nn.functional.conv2d(
-        SpaceToChannel()(x), embedded(kernel), padding=1)
+        SpaceToChannel()(x), embedded_kernel(kernel), padding=1)
     torch.testing.assert_close(found, expected, rtol=0, atol=bound)
-    taps = embedded(kernel)
-    assert taps.shape == (out, 4 * channels, 3, 3)
-    assert taps.count_nonzero() * 4 == taps.numel(), 'a quarter of the taps'
+    embedded = embedded_kernel(kernel)
+    assert embedded.shape == (out, 4 * channels, 3, 3)
+    assert embedded.count_nonzero() * 4 == embedded.numel(), 'a quarter of the taps'
 
 
 def strided(backbone: str = 'small') -> torch.nn.Module:
@@ -67,7 +66,7 @@ def test_other_layers_begin_with_the_kernel_and_are_fresh_behind_it(
     kernel = network.conv1.fine[0].conv.weight if kind == 'control' else (
         network.conv1.flie[0].conv.weight)
     expected = state['conv1.weight'] if kind == 'control' else (
-        embedded(state['conv1.weight']))
+        embedded_kernel(state['conv1.weight']))
     assert torch.equal(kernel, expected)
 
 
