@@ -34,6 +34,7 @@ class Contender:
     mean, std          normalisation, in `color_order`
     flip_shift         see `simcc.with_mirrored`, None for the one of the split ratio
     keypoints          how many: 17 of COCO or 16 of MPII
+    top_score          see `KeypointSettings`
     """
 
     name: str
@@ -47,6 +48,7 @@ class Contender:
     color_order: str = 'rgb'
     flip_shift: int | None = None
     keypoints: int = 17
+    top_score: float = 1.0
 
 
 #: how a contender reads normalised crops `(N, 3, S, S)`.
@@ -78,7 +80,7 @@ def _of_engine(name: str) -> Contender:
     return Contender(
         engine.name, engine.sha256, engine.run, entry.image_size, bins / entry.image_size,
         entry.score_mode or 'max', entry.mean, entry.std, entry.color_order, entry.flip_shift,
-        keypoints)
+        keypoints, entry.top_score)
 
 
 def _of_weights(path: str) -> Contender:
@@ -98,7 +100,7 @@ def _of_weights(path: str) -> Contender:
     return Contender(
         f'{Path(path).parent.name}/{Path(path).stem}', file_sha256(Path(path)), run, facts.width,
         facts.split_ratio, facts.score_mode, facts.mean, facts.std, facts.color_order,
-        facts.flip_shift, facts.keypoints)
+        facts.flip_shift, facts.keypoints, facts.top_score)
 
 
 def look_once(one: Contender, batch: np.ndarray) -> Vectors:
@@ -131,7 +133,7 @@ def keypoints_in(
     """
     places, scores = simcc.decode(
         look(one, batch_of(images, crops, one)), one.split_ratio, one.score_mode)
-    return simcc.to_image(places, crops), scores
+    return simcc.to_image(places, crops), np.minimum(scores / one.top_score, 1)
 
 
 def batch_of(

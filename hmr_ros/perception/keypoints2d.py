@@ -42,6 +42,7 @@ class KeypointSettings(CropSettings):
     mean, std    per channel of the crop, in its order
     color_order  of the channels of the crop: rgb or bgr
     score_mode   see `simcc.decode`
+    top_score    peak that means a certain keypoint: confidences are shares of it, 1 at most
     """
 
     image_size: int = 64
@@ -49,6 +50,7 @@ class KeypointSettings(CropSettings):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     color_order: str = 'rgb'
     score_mode: str = 'max'
+    top_score: float = 1.0
 
 
 def settings_of(
@@ -76,7 +78,8 @@ def settings_of(
                 'Write one of these into its manifest entry')
     return KeypointSettings(
         size, *((facts.mean, facts.std) if facts else ()), max_people=max_people,
-        color_order=color_order, score_mode=own_mode if score_mode == 'auto' else score_mode)
+        color_order=color_order, score_mode=own_mode if score_mode == 'auto' else score_mode,
+        top_score=getattr(facts, 'top_score', KeypointSettings.top_score))
 
 
 def _image_size(engine: PoseNetwork) -> int:
@@ -137,6 +140,7 @@ class KeypointFinder(CropReader[PersonKeypoints]):
         vectors = simcc.probabilities(outputs)
         points, confidence = simcc.decode(
             vectors, vectors.x.shape[2] / self._settings.image_size, self._settings.score_mode)
+        confidence = np.minimum(confidence / self._settings.top_score, 1)
         points = simcc.to_image(points, [transform for _, transform in used])
         points[confidence < min_score] = np.nan
         scores = simcc.person_scores(

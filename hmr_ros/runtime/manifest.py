@@ -53,6 +53,7 @@ class ManifestEntry:
     score_mode        which of a keypoint's two peaks is its score (mgil sheet, 1): max or min, ''
                       for engines without such peaks
     flip_shift        bins of the flip test (mgil sheet, 1), None for split ratio - 1
+    top_score         peak that means a certain keypoint; scores are shares of it
     training_data     one sentence
     accuracy          measured numbers, name -> value, units in the names
     licence           SPDX name of the licence of the weights
@@ -81,6 +82,7 @@ class ManifestEntry:
     color_order: str = 'rgb'
     score_mode: str = ''
     flip_shift: int | None = None
+    top_score: float = 1.0
     training_data: str = ''
     accuracy: Mapping[str, Any] = field(default_factory=dict)
 

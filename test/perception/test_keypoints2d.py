@@ -97,6 +97,21 @@ def test_score_mode_says_which_peak_counts():
     assert (found['max'] > 0.9).all() and (found['min'] < 0.5).all()
 
 
+def test_confidences_are_shares_of_the_peak_that_means_certainty():
+    boxes, bins = people_in(1)
+
+    def found(top_score):
+        engine = PoseEngine(bins)
+        engine.logits['simcc_y'][:, :9] *= 0.5
+        finder = KeypointFinder(engine, KeypointSettings(
+            SIZE, score_mode='min', top_score=top_score))
+        return finder.find(IMAGE, 'bgr', boxes)[0].confidence
+
+    plain, shares = found(1.0), found(0.5)
+    np.testing.assert_allclose(shares, np.minimum(plain / 0.5, 1), rtol=1e-6)
+    assert shares[9:].min() == 1 and 0 < shares[:9].max() < 1
+
+
 def test_bad_boxes_and_people_that_are_not_finite_are_left_out_and_counted():
     boxes, bins = people_in(3)
     engine = PoseEngine(bins)

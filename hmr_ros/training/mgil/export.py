@@ -79,6 +79,6 @@ def export_engine(
         name, facts.network, path.name, file_sha256(path), OPSET, inputs, outputs,
         network.variant.width, facts.mean, facts.std, facts.licence, weights=weights,
         color_order=facts.color_order, score_mode=facts.score_mode, flip_shift=facts.flip_shift,
-        training_data=training_data, accuracy=accuracy or {})
+        top_score=facts.top_score, training_data=training_data, accuracy=accuracy or {})
     add_entry(Path(folder), entry)
     return entry

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import lightning
@@ -53,8 +54,11 @@ def train(
 
 def _save(module: PoseModule, path: Path) -> None:
     config = module.config
-    smoothing = config.labels == 'smoothing'
-    facts = PoseFacts.of(
-        config.variant, labels=config.labels, score_mode='max' if smoothing else 'min')
+    if config.labels == 'smoothing':
+        scores = {'score_mode': 'max', 'top_score': 1 - config.smoothing}
+    else:
+        # The peak of a normal density.
+        scores = {'score_mode': 'min', 'top_score': 1 / (math.sqrt(2 * math.pi) * config.sigma)}
+    facts = PoseFacts.of(config.variant, labels=config.labels, **scores)
     save_weights({f'{weights_file.NETWORK}{name}': value.detach().cpu()
                   for name, value in module.network.state_dict().items()}, path, facts)
