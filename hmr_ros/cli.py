@@ -34,7 +34,7 @@ console = Console()
 
 JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the report here.')]
 #: networks whose weights can be imported and exported.
-TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil')
+TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil', 'mgil_detector')
 #: networks that smooth what an image network sees.
 TEMPORAL = ('body_filter', 'rsc_temporal')
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
@@ -598,12 +598,24 @@ def export(
         stored_as: Annotated[str, typer.Option(help='float16 or float32.')] = 'float16',
         body_model: Annotated[str, typer.Option(
             '--body', help='Body of the weights: open_body, or your SMPL file for imported ones.')
-            ] = 'open_body') -> None:
+            ] = 'open_body',
+        height: Annotated[Optional[int], typer.Option(
+            help='mgil_detector: pixels of the picture, a multiple of 32; 384 when left out.')] =
+        None,
+        width: Annotated[Optional[int], typer.Option(
+            help='mgil_detector: pixels of the picture, a multiple of 32; 512 when left out.')] =
+        None) -> None:
     """Export trained or imported weights to ONNX and enter them into a manifest."""
     _allowed('--stored-as', stored_as, ('float16', 'float32'))
     exporter = _training(network, 'export')
+    from dataclasses import replace
+
     from hmr_ros.body import load_body
     trained, facts = _training(network, 'weights').read_network(weights)
+    size = {name: pixels for name, pixels in (('height', height), ('width', width)) if pixels}
+    if size and network != 'mgil_detector':
+        raise CommandError(f'--height and --width are for mgil_detector; {network} has one size')
+    facts = replace(facts, **size)
     entry = exporter.export_engine(
         trained, load_body(body_model), folder, name or facts.network, stored_as, facts)
     console.print(f'wrote {folder / entry.file}, sha256 {entry.sha256}')
@@ -749,7 +761,8 @@ def _training(network: str, part: str) -> Any:
     if network not in TRAINABLE:
         raise CommandError(
             f'no network {network!r} in this version; there are {", ".join(TRAINABLE)}')
-    return _require(f'hmr_ros.training.{network}.{part}')
+    room = {'mgil_detector': 'mgil.detector'}.get(network, network)
+    return _require(f'hmr_ros.training.{room}.{part}')
 
 
 def _only_keypoint_guided(network: str) -> None:

@@ -71,6 +71,13 @@ def coarsen(rng: np.random.Generator, image: np.ndarray, fewest: int) -> np.ndar
     return cv2.resize(less, (size, size), interpolation=back)
 
 
+def sharpen(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Exaggerate edges, as cheap cameras do."""
+    soft = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 1.6))
+    strength = rng.uniform(0.3, 1.5)
+    return cv2.addWeighted(image, 1 + strength, soft, -strength, 0)
+
+
 def compress(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """JPEG there and back, quality 15 to 90."""
     quality = int(rng.integers(15, 91))
