@@ -144,9 +144,13 @@ def info(
                  'published one when left out, of mgil small.')] = None,
         tokens: Annotated[int, typer.Option(help='96, or 29 for the ablation.')] = 96,
         downsampling: Annotated[str, typer.Option(
-            help='mgil: the block; or strided, spd, flie, control and others beside it.')] = 'mgil',
-        size: Annotated[int, typer.Option(
-            help='mgil: pixels of the crop, 32, 64 or 128.')] = 64,
+            help='mgil, mgil_detector: the block; or strided, spd, flie, control and others beside '
+                 'it.')] = 'mgil',
+        size: Annotated[Optional[int], typer.Option(
+            help='mgil: pixels of the crop, 32, 64 (when left out) or 128; mgil_detector: of the '
+                 'picture, a multiple of 32, 640 when left out.', min=32)] = None,
+        width: Annotated[float, typer.Option(
+            help="mgil_detector: as a multiple of YOLOv5n's.")] = 1.0,
         json_file: JsonFile = None) -> None:
     """Show versions and machine, or the size of a network beside the published one."""
     if network is None:
@@ -159,7 +163,9 @@ def info(
     if network in (*TEMPORAL, 'rsc_net'):
         facts = _sizes(network, backbone or 'resnet50')
     elif network == 'mgil':
-        facts = _pose_sizes(backbone or 'small', downsampling, size)
+        facts = _pose_sizes(backbone or 'small', downsampling, size or 64)
+    elif network == 'mgil_detector':
+        facts = _detector_sizes(width, downsampling, size or 640)
     else:
         _only_keypoint_guided(network)
         facts = _guided_sizes(backbone or 'mgfenet', tokens)
@@ -213,6 +219,24 @@ def _pose_sizes(backbone: str, downsampling: str, size: int) -> dict[str, Any]:
         ['GMAC of one person', f'{facts["gmacs"]:.4f}', f'{paper["gmacs"]:.4f}' if paper else ''],
         *([f'parameters of {name}, M', count / 1e6, ''] for name, count
           in facts['parameters_by_module'].items())])
+    return facts
+
+
+def _detector_sizes(width: float, downsampling: str, size: int) -> dict[str, Any]:
+    """Show the size of a person detector of mgil, and return it."""
+    complexity = _require('hmr_ros.evaluation.mgil_complexity')
+    _allowed('--downsampling', downsampling, complexity.CHOICES['downsampling'])
+    if size % 32 or width * 16 % 4 or width <= 0:
+        raise CommandError(f'--size is {size} and --width {width:g}; expected multiples of 32 and '
+                           'of 0.25')
+    facts = complexity.describe_detector(width, downsampling, size)
+    paper = facts['paper']
+    title = f'mgil_detector, width {width:g}, {downsampling}, {size} pixels'
+    _table(title, ['', 'here', 'sheet'], [
+        ['parameters, M', f'{facts["parameters"] / 1e6:.3f}',
+         f'{paper["parameters"] / 1e6:.3f}' if paper else ''],
+        ['GMAC of one picture', f'{facts["gmacs"]:.3f}',
+         f'{paper["gmacs"]:.3f}' if paper else '']])
     return facts
 
 
@@ -686,6 +710,8 @@ def import_checkpoint(
         split_ratio: Annotated[float, typer.Option(help='mgil: bins per pixel.', min=1)] = 3,
         ) -> None:
     """Convert a checkpoint of the authors' program; every tensor is used or refused by name."""
+    if network == 'mgil_detector':
+        raise CommandError('there are no checkpoints of mgil_detector to import; train one')
     sizes = (height, width, split_ratio) if network == 'mgil' else ()
     facts = _training(network, 'import_checkpoint').import_checkpoint(file, out, *sizes)
     body_option = '' if network == 'mgil' else ' --body SMPL_FILE'

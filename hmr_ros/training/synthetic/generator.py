@@ -118,11 +118,15 @@ def _jittered(
 
 
 def degrade(
-        rng: np.random.Generator, image: np.ndarray, recipe: Recipe,
-        grain: augment.Grain) -> np.ndarray:
-    """Return what a camera of the `recipe` makes of an image `(S, S, 3)`, which may change too."""
+        rng: np.random.Generator, image: np.ndarray, recipe: Recipe, grain: augment.Grain,
+        blur_px: float) -> np.ndarray:
+    """
+    Return what a camera of the `recipe` makes of an image `(H, W, 3)`, which may change too.
+
+    blur_px  the most that it blurs
+    """
     if _chance(rng, recipe.blur):
-        image = augment.blur(rng, image, 0.008 * len(image))
+        image = augment.blur(rng, image, blur_px)
     if _chance(rng, recipe.coarsen):
         image = augment.coarsen(rng, image, recipe.coarsest)
     if recipe.noise > 0:
@@ -251,7 +255,7 @@ class SyntheticPeople:
             for _ in range(rng.integers(1, 3)):
                 centre = self._spot(index, place, rng)
                 lay_occluder(rng, canvas, matte, self._backdrop(rng), centre)
-        image = degrade(rng, canvas, recipe, self._grain)
+        image = degrade(rng, canvas, recipe, self._grain, 0.008 * self.size)
         x0, y0, x1, y1 = place.visible.astype(int)
         mask = (matte == TARGET).astype(np.uint8)
         for array in (image, mask):

@@ -23,7 +23,7 @@ from hmr_ros.training.turns import turn_of_worker
 SENSOR = Recipe(blur=0.25, coarsen=0.25, compress=0.35, grey=0.08, noise=14.0, coarsest=72)
 #: grey of what lies beyond the picture, as live pictures are padded.
 PADDING = 114
-_AROUND_SOMEBODY, _SHARPEN = 0.65, 0.2
+_AROUND_SOMEBODY, _SHARPEN, _BLUR_PX = 0.65, 0.2, 1.5
 #: of a box, the share that a window must hold for its person to count, and the least height.
 _HELD, _LEAST_PX = 0.3, 8.0
 
@@ -53,10 +53,7 @@ class SceneWindows(IterableDataset):
     def _window(self, scene: Scene, rng: np.random.Generator) -> Scene:
         zoom = self.config.zoom ** rng.uniform(-1, 1)
         cut = window(scene, *self._place(scene, zoom, rng), self.config.size)
-        image = degrade(rng, cut.image, self._recipe, self._grain)
-        if rng.random() < _SHARPEN:
-            image = augment.sharpen(rng, image)
-        cut = replace(cut, image=image)
+        cut = replace(cut, image=sensed(rng, cut.image, self._recipe, self._grain))
         return mirrored(cut) if rng.random() < 0.5 else cut
 
     def _place(
@@ -71,6 +68,14 @@ class SceneWindows(IterableDataset):
         # A tenth of the window may lie beyond the scene.
         low, high = sorted((-0.1 * side, whole - 0.9 * side))
         return np.round(np.clip(corner, low, high)).astype(int), side
+
+
+def sensed(
+        rng: np.random.Generator, image: np.ndarray, recipe: Recipe,
+        grain: augment.Grain) -> np.ndarray:
+    """Return what a camera makes of an image `(H, W, 3)` uint8, which may change too."""
+    image = degrade(rng, image, recipe, grain, _BLUR_PX)
+    return augment.sharpen(rng, image) if rng.random() < _SHARPEN else image
 
 
 def window(scene: Scene, corner: np.ndarray, side: int, size: int) -> Scene:

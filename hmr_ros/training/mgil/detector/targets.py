@@ -79,15 +79,16 @@ def cells(
     Columns and rows (K,) of the cells that answer for `places` (M, 2) in cells, and whose they are.
 
     Each place has its own cell and up to two neighbours, towards the sides that are nearer than
-    half a cell, inside the map.
+    half a cell, inside the map. A neighbour of a place just between could not reach it.
     """
     limits = places.new_tensor([width, height])
     own = torch.minimum(places.floor(), limits - 1).clamp(min=0)
-    nearer = torch.where(places - own < 0.5, -1.0, 1.0)
+    nearer = (places - own - 0.5).sign()
     beside = own + nearer * nearer.new_tensor([1.0, 0.0])
     above = own + nearer * nearer.new_tensor([0.0, 1.0])
     found = torch.cat([own, beside, above])
-    inside = ((found >= 0) & (found < limits)).all(1)
+    apart = torch.cat([torch.ones_like(nearer[:, 0]), *nearer.unbind(1)]) != 0
+    inside = apart & ((found >= 0) & (found < limits)).all(1)
     index = torch.arange(len(places), device=places.device).repeat(3)[inside]
     column, row = found[inside].long().unbind(1)
     return column, row, index
