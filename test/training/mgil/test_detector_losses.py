@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='losses need torch')
 from hmr_ros.networks.mgil.detector import ANCHORS, STRIDES  # noqa: E402
-from hmr_ros.training.mgil.detector.losses import ciou, detector_loss  # noqa: E402
+from hmr_ros.training.mgil.detector.losses import ciou, detector_loss, OF_SIDE  # noqa: E402
 from hmr_ros.training.mgil.detector.targets import cells, detector_targets  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -177,7 +177,9 @@ def test_empty_scenes_cost_what_is_seen_in_them() -> None:
     maps = [torch.zeros(2, 18, 128 // s, 160 // s, requires_grad=True) for s in STRIDES]
     loss = detector_loss(maps, levels)
     loss.total.backward()
-    assert loss.boxes == 0 and loss.objectness.item() == pytest.approx(5.4 * math.log(2), rel=1e-5)
+    share = 128 * 160 / OF_SIDE ** 2
+    assert loss.boxes == 0
+    assert loss.objectness.item() == pytest.approx(5.4 * math.log(2) * share, rel=1e-5)
     assert all(torch.isfinite(m.grad).all() for m in maps)
     assert (maps[0].grad.reshape(2, 3, 6, -1)[:, :, 4] > 0).all()
 

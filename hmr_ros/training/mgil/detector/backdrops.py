@@ -12,9 +12,11 @@ from hmr_ros.training.synthetic.augment import colour_table
 from hmr_ros.training.synthetic.backgrounds import background_pool
 
 #: sides of the pictures that places are cut from, in pixels.
-_SPAN = 448
-_PHOTO, _GROUND, _REGIONS = 0.7, 0.6, 4
-_CLOSEST = 0.25
+_SPAN = 560
+_PHOTO, _GROUND, _REGIONS = 0.75, 0.6, 4
+#: least share of a picture in a place. With less, places would be less sharp than the people in
+#: them, and that is what a detector would learn.
+_CLOSEST = 0.55
 
 
 class Backdrops:

@@ -18,9 +18,11 @@ from torch.nn import functional
 from hmr_ros.networks.mgil.detector import ANCHORS, BOX_NUMBERS, STRIDES
 from hmr_ros.training.mgil.detector.targets import LevelTargets
 
-#: weights of the objectness of the strides 8, 16 and 32, and of both terms.
+#: weights of the objectness of the strides 8, 16 and 32, and of both terms, the objectness for
+#: pictures of so many pixels a side. Windows are smaller and fuller: the mean over their cells weighs
+#: a person as many times more, and boxes would hardly be learnt beside it.
 BALANCE = (4.0, 1.0, 0.4)
-BOX_WEIGHT, OBJECTNESS_WEIGHT = 0.05, 1.0
+BOX_WEIGHT, OBJECTNESS_WEIGHT, OF_SIDE = 0.05, 1.0, 640
 
 
 class DetectorLoss(NamedTuple):
@@ -53,7 +55,8 @@ def detector_loss(
             wanted = _wanted(wanted, level, overlap.detach().clamp(min=0))
         cost = functional.binary_cross_entropy_with_logits(numbers[..., 4], wanted, level.weight)
         objectness = objectness + balance * cost
-    return DetectorLoss(BOX_WEIGHT * box, OBJECTNESS_WEIGHT * objectness)
+    share = STRIDES[0] ** 2 * maps[0].shape[2] * maps[0].shape[3] / OF_SIDE ** 2
+    return DetectorLoss(BOX_WEIGHT * box, OBJECTNESS_WEIGHT * share * objectness)
 
 
 def _by_anchor(raw: torch.Tensor, anchors: int) -> torch.Tensor:
