@@ -19,8 +19,8 @@ from hmr_ros.networks.mgil.detector import ANCHORS, BOX_NUMBERS, STRIDES
 from hmr_ros.training.mgil.detector.targets import LevelTargets
 
 #: weights of the objectness of the strides 8, 16 and 32, and of both terms, the objectness for
-#: pictures of so many pixels a side. Windows are smaller and fuller: the mean over their cells weighs
-#: a person as many times more, and boxes would hardly be learnt beside it.
+#: pictures of so many pixels a side. Windows have fewer cells, so that the mean over them weighs a
+#: person more, and boxes would hardly be learnt beside it.
 BALANCE = (4.0, 1.0, 0.4)
 BOX_WEIGHT, OBJECTNESS_WEIGHT, OF_SIDE = 0.05, 1.0, 640
 
