@@ -49,7 +49,7 @@ def held_out_scenes(count: int) -> HeldOutScenes:
     """
     composer = SceneComposer(
         held_out_store(load_body(), _PEOPLE), (HEIGHT, WIDTH), SEED, SMALLEST, LARGEST,
-        backgrounds=_BACKGROUNDS)
+        _BACKGROUNDS)
     grain = Grain(np.random.default_rng([SEED, 49]))
     scenes = [composer.scene(index) for index in range(count)]
     images = tuple(

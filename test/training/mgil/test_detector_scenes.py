@@ -36,7 +36,7 @@ def bare(store: CutoutStore, monkeypatch: pytest.MonkeyPatch) -> SceneComposer:
         monkeypatch.setattr(scenes, name, 0.0)
     monkeypatch.setattr(SceneComposer, '_furnish', lambda *_: None)
     monkeypatch.setattr(scenes, 'colour_table', lambda *_: np.full((256, 3), 255, np.float32))
-    composer = SceneComposer(store, (96, 128), 1, 16, 60, backgrounds=1)
+    composer = SceneComposer(store, (96, 128), 1, 16, 60, 1)
     monkeypatch.setattr(
         composer._backdrops, 'place', lambda rng, shape: np.zeros((*shape, 3), np.uint8))
     return composer
@@ -84,18 +84,18 @@ def test_people_behind_others_are_ignored(bare: SceneComposer) -> None:
 
 
 def test_scenes_depend_on_seed_and_number_only(store: CutoutStore) -> None:
-    first, again = (SceneComposer(store, (64, 96), 3, 16, 60, backgrounds=2) for _ in range(2))
+    first, again = (SceneComposer(store, (64, 96), 3, 16, 60, 2) for _ in range(2))
     first.scene(0)
     one, other = first.scene(7), again.scene(7)
     for name in ('image', 'boxes', 'ignored'):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert (one.image != again.scene(8).image).any()
-    changed = SceneComposer(store, (64, 96), 4, 16, 60, backgrounds=2).scene(7)
+    changed = SceneComposer(store, (64, 96), 4, 16, 60, 2).scene(7)
     assert (one.image != changed.image).any()
 
 
 def test_there_are_scenes_without_anybody(store: CutoutStore) -> None:
-    composer = SceneComposer(store, (64, 64), 1, 16, 60, backgrounds=2)
+    composer = SceneComposer(store, (64, 64), 1, 16, 60, 2)
     counts = [len(composer.scene(i).boxes) for i in range(60)]
     assert 0 < counts.count(0) < 30 and max(counts) > 4
 
@@ -104,7 +104,7 @@ def test_there_are_scenes_without_anybody(store: CutoutStore) -> None:
 def test_impossible_scenes_are_refused(
         store: CutoutStore, shape: tuple[int, int], heights: tuple[int, int]) -> None:
     with pytest.raises(TrainingError, match='expected a store'):
-        SceneComposer(store, shape, 1, *heights)
+        SceneComposer(store, shape, 1, *heights, 1)
 
 
 def test_windows_keep_boxes_on_people() -> None:
@@ -137,7 +137,7 @@ def test_windows_ignore_whom_they_hardly_hold() -> None:
 
 
 def test_batches_depend_on_seed_and_number_only(store: CutoutStore) -> None:
-    composer = SceneComposer(store, (96, 96), 3, 16, 60, backgrounds=2)
+    composer = SceneComposer(store, (96, 96), 3, 16, 60, 2)
     pictures = gather(map(composer.scene, range(6)), 6)
     for i in range(6):
         np.testing.assert_array_equal(pictures.scene(i).boxes, composer.scene(i).boxes)
@@ -157,7 +157,7 @@ def test_batches_depend_on_seed_and_number_only(store: CutoutStore) -> None:
 def test_scenes_are_kept_and_told_apart(store: CutoutStore, tmp_path: Path) -> None:
     store.save(tmp_path / 'people.npz')
     config = DetectorConfig((str(tmp_path / 'people.npz'),), scenes=3, scene_size=64, smallest=16,
-                            largest=40, keep=str(tmp_path / 'scenes.npz'))
+                            largest=40, backgrounds=2, keep=str(tmp_path / 'scenes.npz'))
     first, again = training_scenes(config), training_scenes(config)
     np.testing.assert_array_equal(first.images, again.images)
     np.testing.assert_array_equal(first.boxes, again.boxes)

@@ -44,7 +44,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> DetectorConfig:
     render_cutouts(load_body(), 4, seed=4, size=96).save(folder / 'people.npz')
     return DetectorConfig(
         (str(folder / 'people.npz'),), width=0.25, downsampling='flie', size=64, batch=2, steps=4,
-        scenes=3, scene_size=96, smallest=16, largest=60, keep=str(folder / 'scenes.npz'))
+        scenes=3, backgrounds=2, scene_size=96, smallest=16, largest=60,
+        keep=str(folder / 'scenes.npz'))
 
 
 def test_two_scenes_are_learnt_by_heart() -> None:
@@ -169,8 +170,8 @@ def test_sizes_that_cannot_be_halved_are_refused(tmp_path: Path) -> None:
 def test_the_program_trains_and_exports(config: DetectorConfig, tmp_path: Path) -> None:
     stage = tmp_path / 'stage.yaml'
     values = {name: getattr(config, name) for name in (
-        'width', 'downsampling', 'size', 'batch', 'scenes', 'scene_size', 'smallest', 'largest',
-        'keep')}
+        'width', 'downsampling', 'size', 'batch', 'backgrounds', 'scenes', 'scene_size',
+        'smallest', 'largest', 'keep')}
     stage.write_text('\n'.join([f'stores: [{config.stores[0]}]', 'steps: 1', *(
         f'{name}: {value}' for name, value in values.items())]))
     assert read_config(stage) == replace(config, steps=1)

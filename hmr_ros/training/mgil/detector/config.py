@@ -19,6 +19,7 @@ class DetectorConfig:
 
     stores         files of rendered people (`hmr render`)
     photos         folder of photographs without people, or None
+    backgrounds    places to draw beside them
     width          of the network, as a multiple of YOLOv5n's
     downsampling   strided, spd, flie, mgil, control and others of `NAMED`
     size           side of the windows that the network trains on in pixels, a multiple of 32
@@ -38,6 +39,7 @@ class DetectorConfig:
 
     stores: tuple[str, ...]
     photos: str | None = None
+    backgrounds: int = 200
     width: float = 0.5
     downsampling: str = 'mgil'
     size: int = 192
@@ -72,8 +74,8 @@ def read_config(path: str | Path) -> DetectorConfig:
         raise _wrong(path, 'downsampling', config, ', '.join(NAMED))
     if config.size % 32 or config.size < 32:
         raise _wrong(path, 'size', config, 'a multiple of 32')
-    for key, least in (('batch', 2), ('steps', 1), ('scenes', 1), ('scene_size', 64),
-                       ('smallest', 8), ('zoom', 1)):
+    for key, least in (('batch', 2), ('steps', 1), ('scenes', 1), ('backgrounds', 1),
+                       ('scene_size', 64), ('smallest', 8), ('zoom', 1)):
         if getattr(config, key) < least:
             raise _wrong(path, key, config, f'{least} or more')
     if config.largest < config.smallest:

@@ -66,7 +66,7 @@ def training_scenes(config: DetectorConfig) -> Scenes:
     store = CutoutStore.join([CutoutStore.load(path) for path in config.stores])
     composer = SceneComposer(
         store, (config.scene_size, config.scene_size), config.seed, config.smallest,
-        config.largest, config.photos)
+        config.largest, config.backgrounds, config.photos)
     scenes = gather(map(composer.scene, range(config.scenes)), config.scenes)
     if kept is not None:
         _write(scenes, kept, config)
@@ -75,7 +75,8 @@ def training_scenes(config: DetectorConfig) -> Scenes:
 
 def _origin(config: DetectorConfig) -> str:
     """What the scenes of a configuration depend on."""
-    names = ('stores', 'photos', 'scenes', 'scene_size', 'smallest', 'largest', 'seed')
+    names = ('stores', 'photos', 'backgrounds', 'scenes', 'scene_size', 'smallest', 'largest',
+             'seed')
     return json.dumps({name: getattr(config, name) for name in names})
 
 

@@ -61,13 +61,18 @@ class SceneComposer:
     Composes scenes of the people of a store.
 
     shape              height and width of scenes in pixels
+    seed               another one gives other places and crowds
     smallest, largest  pixels that a person in the middle of a scene is tall
+    backgrounds        places to draw
     photos             folder of photographs without people, or None
+
+    Raises TrainingError for a store without people and for shapes and heights that make no scene,
+    SyntheticError for a folder without pictures.
     """
 
     def __init__(
             self, store: CutoutStore, shape: tuple[int, int], seed: int, smallest: float,
-            largest: float, photos: str | Path | None = None, backgrounds: int = 200) -> None:
+            largest: float, backgrounds: int, photos: str | Path | None = None) -> None:
         if len(store) == 0 or min(shape) < 32 or not 0 < smallest <= largest:
             raise TrainingError(
                 f'{len(store)} people in scenes of {shape} pixels, {smallest} to {largest} tall; '
@@ -77,7 +82,7 @@ class SceneComposer:
         self._backdrops = Backdrops(np.random.default_rng([seed, 41]), backgrounds, photos)
 
     def scene(self, index: int) -> Scene:
-        """Compose scene `index`, which depends on the seed and on it only."""
+        """Compose scene `index`, which depends on it and on the composer's arguments only."""
         rng = np.random.default_rng([self.seed, 43, index])
         ground = self._ground(rng)
         canvas = self._backdrops.place(rng, self.shape)
