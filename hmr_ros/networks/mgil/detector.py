@@ -206,13 +206,12 @@ def decode(maps: Sequence[torch.Tensor]) -> Detections:
 def _decode(
         raw: torch.Tensor, stride: int, anchors: Sequence[tuple[int, int]]
         ) -> tuple[torch.Tensor, torch.Tensor]:
-    height, width = raw.shape[-2:]
+    # Plain numbers: an exporter then stores the grid, and computes no shapes.
+    height, width = map(int, raw.shape[-2:])
     numbers = raw.shape[1] // len(anchors)
     x = raw.reshape(-1, len(anchors), numbers, height, width).permute(0, 1, 3, 4, 2).sigmoid()
     place, size, rest = x.split([2, 2, numbers - 4], -1)
-    rows, columns = (torch.arange(count, dtype=raw.dtype, device=raw.device)
-                     for count in (height, width))
-    grid = torch.stack(torch.meshgrid(columns, rows, indexing='xy'), -1)
+    grid = raw.new_tensor([[(column, row) for column in range(width)] for row in range(height)])
     centre = (2 * place - 0.5 + grid) * stride
     half = 2 * size ** 2 * raw.new_tensor(anchors)[:, None, None]
     objectness, classes = rest.split([1, numbers - BOX_NUMBERS], -1)
