@@ -12,6 +12,8 @@ from hmr_ros.training.synthetic.cutouts import CutoutStore
 from hmr_ros.training.synthetic.layers import lay_cutout, NOBODY
 
 _PLAIN_TABLE = np.tile(np.arange(256, dtype=np.float32)[:, None], 3)
+#: chance that a part of a thing is of another colour.
+_BANDED = 0.5
 #: rows of a cut-out that are a garment without head and feet.
 _GARMENT = (0.25, 0.7)
 
@@ -82,17 +84,28 @@ def lay_thing(
     Put a thing where a person would be, over all that is there.
 
     canvas, patch (H, W, 3) uint8, matte (H, W) uint8; foot (2,) pixels, tall: a person's height
-    there. The thing shows the surface `patch`, or one colour with that surface's light.
+    there. The thing, or a part of it, shows the surface `patch`, or one colour with that surface's
+    light.
     """
     mask = np.zeros(canvas.shape[:2], np.uint8)
     kinds, shares = zip(*_KINDS)
     kinds[rng.choice(len(kinds), p=shares)](rng, mask, foot[0], foot[1], tall)
-    where = mask.astype(bool)
-    surface = patch[where].astype(np.float32)
-    if rng.random() < 0.6:
-        colour = rng.uniform(5, 250) + rng.normal(0, 45, 3) * rng.choice([0.2, 1, 2])
-        surface = colour + rng.uniform(0, 0.4) * (surface - 128)
-    canvas[where], matte[where] = np.clip(surface, 0, 255).astype(np.uint8), NOBODY
+    if rng.random() < _BANDED:
+        top = int(foot[1] - tall * rng.uniform(0.2, 1))
+        _band(mask, top, top + max(1, int(tall * rng.uniform(0.1, 0.6))))
+    for value in range(1, int(mask.max()) + 1):
+        where = mask == value
+        surface = patch[where].astype(np.float32)
+        if rng.random() < 0.6:
+            colour = rng.uniform(5, 250) + rng.normal(0, 45, 3) * rng.choice([0.2, 1, 2])
+            surface = colour + rng.uniform(0, 0.4) * (surface - 128)
+        canvas[where], matte[where] = np.clip(surface, 0, 255).astype(np.uint8), NOBODY
+
+
+def _band(mask: np.ndarray, top: int, bottom: int) -> None:
+    """Mark rows of a thing by 2: stripes, lids and signs, as clothes have other colours too."""
+    rows = mask[max(top, 0):max(bottom, 0)]
+    rows[rows == 1] = 2
 
 
 def lay_garment(

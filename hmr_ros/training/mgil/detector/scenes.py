@@ -126,7 +126,7 @@ class SceneComposer:
             self, rng: np.random.Generator, canvas: np.ndarray, matte: np.ndarray,
             ground: Ground) -> None:
         """Put things and clothes behind all people, where people would be as well."""
-        for _ in range(rng.poisson(2.5) if rng.random() < 0.8 else 0):
+        for _ in range(rng.poisson(4) if rng.random() < 0.85 else 0):
             self._thing(rng, canvas, matte, ground)
         if rng.random() < _GARMENT:
             foot = rng.uniform(0, 1, 2) * self.shape[::-1]
