@@ -10,24 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from hmr_ros.evaluation.box_matching import Truth
 from hmr_ros.evaluation.errors import EvaluationError
 
 LABELS = Path(__file__).parent / 'data' / 'pedestrians.json'
 
 
 @dataclass(frozen=True)
-class LabelledFrame:
+class LabelledFrame(Truth):
     """
-    Everybody in one frame of the clip; boxes are float64 x0, y0, x1, y1 in pixels.
+    Everybody in frame `number`, from 0, of the clip; boxes are float64.
 
-    number   of the frame, from 0
-    people   (N, 4) who is to be found
-    ignored  (M, 4) people who are cut or hidden too far to be found or missed
+    Ignored are people who are cut or hidden too far to be found or missed.
     """
 
     number: int
-    people: np.ndarray
-    ignored: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def _frame(row: dict[str, Any]) -> LabelledFrame:
     people, ignored = (
         np.asarray(row[name], np.float64).reshape(len(row[name]), 4)
         for name in ('people', 'ignored'))
-    return LabelledFrame(int(row['frame']), people, ignored)
+    return LabelledFrame(people, ignored, int(row['frame']))
 
 
 def _check(path: Path, frame: LabelledFrame) -> None:

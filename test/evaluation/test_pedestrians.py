@@ -3,18 +3,16 @@
 
 from contextlib import closing
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hmr_ros.demo.clip import CLIP
+from hmr_ros.demo.clip import CLIP, clip_at_hand
 from hmr_ros.evaluation.errors import EvaluationError
 from hmr_ros.evaluation.pedestrians import LABELS, read_pedestrians
 from hmr_ros.evaluation.real_people import read_labels
 from hmr_ros.perception.detection import overlaps
 from hmr_ros.perception.video import VideoReader
-from hmr_ros.user_cache import cache_folder
 
 LABELLED = read_pedestrians()
 WIDTH, HEIGHT = 768, 576
@@ -62,10 +60,10 @@ def test_boxes_agree_with_those_of_labelled_joints():
 
 @pytest.fixture
 def clip():
-    for path in (Path('/') / CLIP, cache_folder() / CLIP.name):
-        if path.is_file():
-            return path
-    pytest.skip('the clip of opencv-doc is not on this machine; hmr demo fetches it')
+    path = clip_at_hand()
+    if path is None:
+        pytest.skip('the clip of opencv-doc is not on this machine; hmr demo fetches it')
+    return path
 
 
 def test_the_clip_has_these_frames_and_people_differ_from_its_background(clip):

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Person detectors on held-out scenes and on a real clip: what they find, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+import enum
+from pathlib import Path
+import time
+from typing import Any, Protocol
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from hmr_ros.demo.clip import clip_at_hand
+from hmr_ros.demo.report import context, write_json
+from hmr_ros.evaluation.box_matching import Band, Curve, curve, Found, Truth
+from hmr_ros.evaluation.errors import EvaluationError
+from hmr_ros.evaluation.pedestrians import LabelledClip, read_pedestrians
+from hmr_ros.perception.detection import HogPersonDetector, HogSettings, score_of
+from hmr_ros.perception.learned_detection import LearnedPersonDetector, LearnedSettings
+from hmr_ros.perception.person import PersonBox
+from hmr_ros.perception.video import VideoReader
+from hmr_ros.runtime import load_engine
+
+#: pixels that people are tall.
+BANDS = tuple(Band(low, high) for low, high in ((12, 24), (24, 48), (48, 96), (96, 200), (200, 400)))
+#: a method in place of another must find so many times as many people at its precision, in so
+#: many times its time.
+LEAST_GAIN, MOST_TIME = 1.3, 0.5
+#: precision at which recalls are compared.
+PRECISION = 0.9
+# Curves go on to people that nobody would call found.
+_LEAST_SCORE, _MOST_PEOPLE = 0.01, 100
+
+
+class Detector(Protocol):
+    """What finds people."""
+
+    def detect(self, image_bgr: np.ndarray) -> list[PersonBox]:
+        """Find the people in an image, uint8 `(H, W, 3)` BGR."""
+        ...
+
+
+class Looks(enum.Enum):
+    """At which images a detector looks."""
+
+    AT_ANY = 'at any'
+    #: it remembers whom it saw, so it must see all frames of a film.
+    AT_ALL_IN_A_ROW = 'at all in a row'
+
+
+@dataclass
+class Contender:
+    """
+    A detector, and what it has found and taken so far.
+
+    score     from which a found box is a person by the method's own settings
+    found     of each labelled image;  times_ms: of each image
+    """
+
+    name: str
+    detector: Detector
+    score: float
+    looks: Looks = Looks.AT_ANY
+    found: list[Found] = field(default_factory=list)
+    times_ms: list[float] = field(default_factory=list)
+
+    def look(self, image: np.ndarray) -> Found:
+        """Search an image, and note the time."""
+        start = time.perf_counter()
+        people = self.detector.detect(image)
+        self.times_ms.append(1e3 * (time.perf_counter() - start))
+        return Found(np.array([person.box for person in people], np.float64).reshape(-1, 4),
+                     np.array([person.score for person in people]))
+
+
+def hog_whole() -> Contender:
+    """HOG that searches each image whole, also for people below its usual weight."""
+    detector = HogPersonDetector(HogSettings(
+        scan_frames=1, min_weight=0.0, max_people=_MOST_PEOPLE))
+    return Contender('hog, whole images', detector, score_of(HogSettings().min_weight))
+
+
+def hog_live() -> Contender:
+    """HOG as the node runs it by default, part of the places in each frame."""
+    return Contender('hog, live', HogPersonDetector(), 0.0, Looks.AT_ALL_IN_A_ROW)
+
+
+def learned(engine: str) -> Contender:
+    """Return an engine on one core; also for people below its usual score."""
+    settings = replace(LearnedSettings(), min_score=_LEAST_SCORE, max_people=_MOST_PEOPLE)
+    loaded = load_engine(engine)
+    return Contender(
+        loaded.name, LearnedPersonDetector(loaded, settings), LearnedSettings().min_score)
+
+
+def run_evaluation(
+        engines: Sequence[str], scenes: int = 200, real: str | Path | None = None,
+        out: str | Path | None = None, console: Console | None = None) -> dict[str, Any]:
+    """
+    Compare HOG with engines and return the report of `hmr evaluate detector`.
+
+    engines  names in the manifest, or ONNX files; HOG alone when there are none
+    scenes   held-out synthetic scenes; 0 leaves them out
+    real     folder with the pedestrian clip; None: where `hmr demo` has put it, if it has
+    """
+    console, surroundings = console or Console(), context()
+    report = {'network': 'detector', 'engines': list(engines), **surroundings}
+    if scenes:
+        contenders = [hog_whole(), *map(learned, engines)]
+        with console.status(f'{scenes} held-out scenes'):
+            truth = search_scenes(contenders, scenes)
+        report['synthetic'] = {'images': len(truth), **judged(contenders, truth)}
+    path = _clip(real)
+    if path is None:
+        console.print('The real clip is not here: give its folder by --real, or run hmr demo')
+    else:
+        contenders = [hog_whole(), hog_live(), *map(learned, engines)]
+        with console.status('the real clip'):
+            truth = watch(contenders, path, read_pedestrians())
+        report['real'] = {'images': len(truth), **judged(contenders, truth)}
+        report['rule'] = rule(report['real'])
+    show(report, console)
+    if out is not None:
+        _write(report, Path(out))
+    return report
+
+
+def _write(report: Mapping[str, Any], folder: Path) -> None:
+    from hmr_ros.evaluation.plots import precision_recall
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(dict(report), folder / 'report.json')
+    precision_recall(report, folder / 'precision_recall.png')
+
+
+def _clip(real: str | Path | None) -> Path | None:
+    if real is None:
+        return clip_at_hand()
+    path = Path(real).expanduser() / read_pedestrians().file
+    if not path.is_file():
+        raise EvaluationError(
+            f'{path} is missing; give the folder examples/data of the Debian package opencv-doc')
+    return path
+
+
+def search_scenes(contenders: Sequence[Contender], count: int) -> list[Truth]:
+    """Let contenders find the people of `count` held-out scenes; returns who is there."""
+    from hmr_ros.evaluation.detection_scenes import held_out_scenes
+    truth = []
+    for scene in held_out_scenes(count):
+        image = np.ascontiguousarray(scene.image[..., ::-1])
+        for one in contenders:
+            one.found.append(one.look(image))
+        truth.append(Truth(scene.boxes[~scene.ignored], scene.boxes[scene.ignored]))
+    return truth
+
+
+def watch(contenders: Sequence[Contender], path: Path, clip: LabelledClip) -> list[Truth]:
+    """
+    Let contenders find the people of a clip, in turns on each frame; returns who is there.
+
+    Raises EvaluationError when the clip ends before its last labelled frame.
+    """
+    wanted, truth = {frame.number: frame for frame in clip.frames}, []
+    with closing(VideoReader(str(path))) as video:
+        for number, (image, _) in enumerate(video):
+            labelled = wanted.get(number)
+            for one in contenders:
+                if labelled is not None:
+                    one.found.append(one.look(image))
+                elif one.looks is Looks.AT_ALL_IN_A_ROW:
+                    one.look(image)
+            truth += [] if labelled is None else [labelled]
+    if len(truth) < len(clip.frames):
+        raise EvaluationError(
+            f'video {path} has {len(truth)} of {len(clip.frames)} labelled frames; copy it again')
+    return truth
+
+
+def judged(contenders: Iterable[Contender], truth: Sequence[Truth]) -> dict[str, Any]:
+    """
+    Rows of a report, one for each contender, by its name.
+
+    precision and found are those of its own settings; curves are of all it has found.
+    """
+    return {'people': sum(len(one.people) for one in truth),
+            'methods': {one.name: _row(one, truth) for one in contenders}}
+
+
+def _row(one: Contender, truth: Sequence[Truth]) -> dict[str, Any]:
+    whole = curve(one.found, truth)
+    found, precision = whole.point(one.score)
+    return {
+        'found': found, 'precision': precision, 'ap': whole.average_precision(),
+        f'recall_at_{PRECISION}': whole.found_at(PRECISION) / max(whole.people, 1),
+        'p50_ms': float(np.median(one.times_ms)), 'p95_ms': float(np.percentile(one.times_ms, 95)),
+        'by_height': [_band_row(one, truth, band) for band in BANDS],
+        'curve': _curve_row(whole)}
+
+
+def _band_row(one: Contender, truth: Sequence[Truth], band: Band) -> dict[str, Any]:
+    part = curve(one.found, truth, band)
+    found, precision = part.point(one.score)
+    return {'from_px': band.low, 'to_px': band.high, 'people': part.people, 'found': found,
+            'precision': precision, 'ap': part.average_precision()}
+
+
+def _curve_row(whole: Curve) -> dict[str, list[float]]:
+    return {'score': whole.scores.tolist(), 'found': whole.hits.tolist(),
+            'precision': whole.precision.tolist(), 'recall': whole.recall.tolist()}
+
+
+def rule(real: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    Compare each engine with each way of HOG: people found at HOG's precision, and time.
+
+    An engine `holds` against it with LEAST_GAIN times its people in MOST_TIME of its time.
+    """
+    methods: Mapping[str, Any] = real['methods']
+    baselines = [name for name in (hog_whole().name, hog_live().name) if name in methods]
+    rows = []
+    for name in (name for name in methods if name not in baselines):
+        for baseline in baselines:
+            theirs, drawn = methods[baseline], methods[name]['curve']
+            enough = np.array(drawn['precision']) >= theirs['precision']
+            found = int(np.array(drawn['found'])[enough].max(initial=0))
+            gain = found / max(theirs['found'], 1)
+            time_ratio = methods[name]['p50_ms'] / theirs['p50_ms']
+            rows.append({
+                'method': name, 'against': baseline, 'precision': theirs['precision'],
+                'found': found, 'found_by_hog': theirs['found'], 'gain': gain,
+                'most_gain': real['people'] / max(theirs['found'], 1), 'time_ratio': time_ratio,
+                'holds': gain >= LEAST_GAIN and time_ratio <= MOST_TIME})
+    return rows
+
+
+def show(report: Mapping[str, Any], console: Console) -> None:
+    """Print the report as tables, and the comparison that decides."""
+    for key, what in (('synthetic', 'held-out scenes'), ('real', 'frames of the real clip')):
+        if key in report:
+            _show_methods(report[key], what, console)
+    for row in report.get('rule', []):
+        console.print(
+            f'{row["method"]} against {row["against"]}, at precision {row["precision"]:.3f}: '
+            f'{row["found"]} people to {row["found_by_hog"]}, {row["gain"]:.2f} times '
+            f'(needed: {LEAST_GAIN}; if all were found: {row["most_gain"]:.2f}); '
+            f'{row["time_ratio"]:.2f} of the time (allowed: {MOST_TIME}): '
+            f'the rule {"holds" if row["holds"] else "does not hold"}')
+
+
+def _show_methods(part: Mapping[str, Any], what: str, console: Console) -> None:
+    bands = next(iter(part['methods'].values()))['by_height']
+    table = Table(title=f'{part["people"]} people in {part["images"]} {what}', box=SIMPLE_HEAD)
+    for name in ('method', 'found', 'precision', f'recall at {PRECISION}', 'AP',
+                 *(f'AP {band["from_px"]}-{band["to_px"]} px\n({band["people"]})'
+                   for band in bands if band['people']), 'ms'):
+        table.add_column(name, justify='left' if name == 'method' else 'right')
+    for name, row in part['methods'].items():
+        table.add_row(
+            name, str(row['found']), f'{row["precision"]:.3f}',
+            f'{row[f"recall_at_{PRECISION}"]:.3f}', f'{row["ap"]:.1f}',
+            *(f'{band["ap"]:.1f}' for band in row['by_height'] if band['people']),
+            f'{row["p50_ms"]:.1f}')
+    console.print(table)
