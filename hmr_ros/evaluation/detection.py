@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 import enum
@@ -11,6 +11,7 @@ from pathlib import Path
 import time
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -28,10 +29,17 @@ from hmr_ros.perception.video import VideoReader
 from hmr_ros.runtime import load_engine
 
 #: pixels that people are tall.
-BANDS = tuple(Band(low, high) for low, high in ((12, 24), (24, 48), (48, 96), (96, 200), (200, 400)))
+BANDS = (Band(12, 24), Band(24, 48), Band(48, 96), Band(96, 200), Band(200, 400))
 #: a method in place of another must find so many times as many people at its precision, in so
 #: many times its time.
 LEAST_GAIN, MOST_TIME = 1.3, 0.5
+#: images of a report's parts.
+PARTS = {'synthetic': 'held-out scenes', 'real': 'frames of the real clip',
+         'real_half': 'frames of it at half size', 'real_quarter': 'frames of it at quarter size'}
+#: how much smaller, as if people were so much further off.
+SMALLER = {'real_half': 0.5, 'real_quarter': 0.25}
+#: a picture, uint8 (H, W, 3) BGR, and who is in it.
+Picture = tuple[np.ndarray, Truth]
 #: precision at which recalls are compared.
 PRECISION = 0.9
 # Curves go on to people that nobody would call found.
@@ -106,29 +114,38 @@ def run_evaluation(
     Compare HOG with engines and return the report of `hmr evaluate detector`.
 
     engines  names in the manifest, or ONNX files; HOG alone when there are none
-    scenes   held-out synthetic scenes; 0 leaves them out
+    scenes   held-out synthetic scenes
     real     folder with the pedestrian clip; None: where `hmr demo` has put it, if it has
     """
     console, surroundings = console or Console(), context()
     report = {'network': 'detector', 'engines': list(engines), **surroundings}
-    if scenes:
-        contenders = [hog_whole(), *map(learned, engines)]
-        with console.status(f'{scenes} held-out scenes'):
-            truth = search_scenes(contenders, scenes)
-        report['synthetic'] = {'images': len(truth), **judged(contenders, truth)}
+    with console.status(f'{scenes} held-out scenes'):
+        report['synthetic'] = _search(engines, composed(scenes))
     path = _clip(real)
     if path is None:
         console.print('The real clip is not here: give its folder by --real, or run hmr demo')
     else:
-        contenders = [hog_whole(), hog_live(), *map(learned, engines)]
         with console.status('the real clip'):
-            truth = watch(contenders, path, read_pedestrians())
-        report['real'] = {'images': len(truth), **judged(contenders, truth)}
-        report['rule'] = rule(report['real'])
+            report.update(_on_clip(engines, path, read_pedestrians()))
     show(report, console)
     if out is not None:
         _write(report, Path(out))
     return report
+
+
+def _on_clip(engines: Sequence[str], path: Path, clip: LabelledClip) -> dict[str, Any]:
+    """Parts of the report on the clip: as it is, the rule, and from further off."""
+    contenders = [hog_whole(), hog_live(), *map(learned, engines)]
+    truth = watch(contenders, path, clip)
+    real = judged(contenders, truth)
+    return {'real': real, 'rule': rule(real), **{
+        name: _search(engines, smaller_frames(path, clip, share))
+        for name, share in SMALLER.items()}}
+
+
+def _search(engines: Sequence[str], pictures: Iterable[Picture]) -> dict[str, Any]:
+    contenders = [hog_whole(), *map(learned, engines)]
+    return judged(contenders, search(contenders, pictures))
 
 
 def _write(report: Mapping[str, Any], folder: Path) -> None:
@@ -148,15 +165,32 @@ def _clip(real: str | Path | None) -> Path | None:
     return path
 
 
-def search_scenes(contenders: Sequence[Contender], count: int) -> list[Truth]:
-    """Let contenders find the people of `count` held-out scenes; returns who is there."""
+def composed(count: int) -> Iterator[Picture]:
+    """Held-out scenes of rendered people."""
     from hmr_ros.evaluation.detection_scenes import held_out_scenes
+    scenes = held_out_scenes(count)
+    for image, boxes, ignored in zip(scenes.images, scenes.boxes, scenes.ignored):
+        yield image, Truth(boxes[~ignored], boxes[ignored])
+
+
+def smaller_frames(path: Path, clip: LabelledClip, share: float) -> Iterator[Picture]:
+    """Labelled frames of a clip with `share` of their pixels along each side."""
+    wanted = {frame.number: frame for frame in clip.frames}
+    with closing(VideoReader(str(path))) as video:
+        for number, (image, _) in enumerate(video):
+            if number in wanted:
+                truth = Truth(wanted[number].people * share, wanted[number].ignored * share)
+                yield cv2.resize(
+                    image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA), truth
+
+
+def search(contenders: Sequence[Contender], pictures: Iterable[Picture]) -> list[Truth]:
+    """Let contenders find the people of pictures, in turns on each; returns who is there."""
     truth = []
-    for scene in held_out_scenes(count):
-        image = np.ascontiguousarray(scene.image[..., ::-1])
+    for image, one_truth in pictures:
         for one in contenders:
             one.found.append(one.look(image))
-        truth.append(Truth(scene.boxes[~scene.ignored], scene.boxes[scene.ignored]))
+        truth.append(one_truth)
     return truth
 
 
@@ -188,7 +222,7 @@ def judged(contenders: Iterable[Contender], truth: Sequence[Truth]) -> dict[str,
 
     precision and found are those of its own settings; curves are of all it has found.
     """
-    return {'people': sum(len(one.people) for one in truth),
+    return {'images': len(truth), 'people': sum(len(one.people) for one in truth),
             'methods': {one.name: _row(one, truth) for one in contenders}}
 
 
@@ -241,7 +275,7 @@ def rule(real: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def show(report: Mapping[str, Any], console: Console) -> None:
     """Print the report as tables, and the comparison that decides."""
-    for key, what in (('synthetic', 'held-out scenes'), ('real', 'frames of the real clip')):
+    for key, what in PARTS.items():
         if key in report:
             _show_methods(report[key], what, console)
     for row in report.get('rule', []):
@@ -254,16 +288,26 @@ def show(report: Mapping[str, Any], console: Console) -> None:
 
 
 def _show_methods(part: Mapping[str, Any], what: str, console: Console) -> None:
-    bands = next(iter(part['methods'].values()))['by_height']
-    table = Table(title=f'{part["people"]} people in {part["images"]} {what}', box=SIMPLE_HEAD)
-    for name in ('method', 'found', 'precision', f'recall at {PRECISION}', 'AP',
-                 *(f'AP {band["from_px"]}-{band["to_px"]} px\n({band["people"]})'
-                   for band in bands if band['people']), 'ms'):
-        table.add_column(name, justify='left' if name == 'method' else 'right')
+    table = _table(f'{part["people"]} people in {part["images"]} {what}', (
+        'found', 'precision', f'recall at {PRECISION}', 'AP', 'ms'))
+    bands = [i for i, band in enumerate(BANDS) if _people_of(part, i)]
+    heights = _table('AP by height, px', [
+        f'{BANDS[i].low}-{BANDS[i].high} ({_people_of(part, i)})' for i in bands])
     for name, row in part['methods'].items():
         table.add_row(
             name, str(row['found']), f'{row["precision"]:.3f}',
-            f'{row[f"recall_at_{PRECISION}"]:.3f}', f'{row["ap"]:.1f}',
-            *(f'{band["ap"]:.1f}' for band in row['by_height'] if band['people']),
-            f'{row["p50_ms"]:.1f}')
-    console.print(table)
+            f'{row[f"recall_at_{PRECISION}"]:.3f}', f'{row["ap"]:.1f}', f'{row["p50_ms"]:.1f}')
+        heights.add_row(name, *(f'{row["by_height"][i]["ap"]:.1f}' for i in bands))
+    console.print(table, heights)
+
+
+def _people_of(part: Mapping[str, Any], band: int) -> int:
+    return next(iter(part['methods'].values()))['by_height'][band]['people']
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify='left', box=SIMPLE_HEAD)
+    table.add_column('method')
+    for column in columns:
+        table.add_column(column, justify='right')
+    return table

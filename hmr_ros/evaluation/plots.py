@@ -146,17 +146,17 @@ def real_accelerations(report: dict[str, Any], path: Path) -> None:
 
 def precision_recall(report: dict[str, Any], path: Path) -> None:
     """Precision over recall of person detectors, with a dot where their own settings stand."""
-    titles = {'synthetic': 'held-out scenes', 'real': 'frames of the real clip'}
-    parts = {key: report[key] for key in titles if key in report}
-    figure = Figure(figsize=(5.5 * max(len(parts), 1), 5), layout='constrained')
-    panels = figure.subplots(1, max(len(parts), 1), squeeze=False)[0]
-    for axes, (key, part) in zip(panels, parts.items()):
+    from hmr_ros.evaluation.detection import PARTS
+    parts = {what: report[key] for key, what in PARTS.items() if key in report}
+    figure = Figure(figsize=(5 * len(parts), 5), layout='constrained')
+    panels = figure.subplots(1, len(parts), squeeze=False)[0]
+    for axes, (what, part) in zip(panels, parts.items()):
         for name, row in part['methods'].items():
             line, = axes.plot(row['curve']['recall'], row['curve']['precision'],
                               label=f'{name}, {row["p50_ms"]:.0f} ms')
             axes.plot(row['found'] / max(part['people'], 1), row['precision'], 'o',
                       color=line.get_color())
-        axes.set_title(f'{part["people"]} people in {part["images"]} {titles[key]}')
+        axes.set_title(f'{part["people"]} people in {part["images"]} {what}')
         axes.set_xlabel('recall')
         axes.set_ylabel('precision')
         axes.set_xlim(0, 1)

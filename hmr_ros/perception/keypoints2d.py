@@ -37,7 +37,8 @@ class KeypointSettings(CropSettings):
 
 
 def settings_of(
-        engine: DescribedNetwork, max_people: int = 32, score_mode: str = 'max') -> KeypointSettings:
+        engine: DescribedNetwork, max_people: int = 32,
+        score_mode: str = 'max') -> KeypointSettings:
     """
     Return the settings that an engine asks for by its tensors and its manifest entry.
 

@@ -3,6 +3,7 @@
 
 import io
 import json
+from pathlib import Path
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -19,6 +20,9 @@ from hmr_ros.evaluation.detection import Contender, judged, Looks, rule, watch
 from hmr_ros.evaluation.errors import EvaluationError
 from hmr_ros.evaluation.pedestrians import LabelledClip, LabelledFrame
 from hmr_ros.perception.person import PersonBox
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'runtime'))
+from mock_networks import write_detector  # noqa: E402
 
 BOXES = np.float64([[10, 10, 26, 50], [60, 10, 76, 40], [100, 10, 140, 110]])
 NOBODY = np.zeros((0, 4))
@@ -121,10 +125,11 @@ def test_the_rule_is_printed_as_one_line_for_each_way_of_hog():
 @pytest.fixture
 def scenes(monkeypatch):
     """Stand in for rendered scenes: two pictures, one person of whom is ignored."""
-    image = np.full((120, 160, 3), (200, 0, 0), np.uint8)
+    image = np.full((120, 160, 3), 100, np.uint8)
     module = ModuleType('hmr_ros.evaluation.detection_scenes')
-    module.held_out_scenes = lambda count: [SimpleNamespace(
-        image=image, boxes=BOXES, ignored=np.array([False, True, False]))] * count
+    module.held_out_scenes = lambda count: SimpleNamespace(
+        images=(image,) * count, boxes=(BOXES,) * count,
+        ignored=(np.array([False, True, False]),) * count)
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
@@ -147,22 +152,35 @@ def test_hog_is_judged_by_the_command(scenes, clip, monkeypatch, tmp_path):
     assert (tmp_path / 'out' / 'precision_recall.png').stat().st_size > 5000
 
 
-def test_engines_are_judged_beside_hog_on_blue_and_red_as_they_are(scenes, clip, monkeypatch):
+def test_engines_are_judged_beside_hog_also_from_further_off(scenes, clip, monkeypatch):
     monkeypatch.setattr(detection, 'read_pedestrians', lambda: labelled(1))
-    seen = []
+    shapes = []
 
     class Engine(Told):
         def detect(self, image):
-            seen.append(image.copy())
+            shapes.append(image.shape)
+            self.boxes = BOXES * image.shape[0] / 120
             return super().detect(image)
     monkeypatch.setattr(
         detection, 'learned', lambda name: Contender(name, Engine(BOXES), 0.5))
     report = detection.run_evaluation(['mine'], 1, clip.parent, console=Console(quiet=True))
-    # Scenes are RGB, and detectors take BGR.
-    assert seen[0][0, 0].tolist() == [0, 0, 200] and len(seen) == 2
-    assert report['synthetic']['methods']['mine']['found'] == 2
-    assert report['synthetic']['methods']['mine']['precision'] == 1, 'one lies on an ignored one'
+    assert shapes == [(120, 160, 3), (120, 160, 3), (60, 80, 3), (30, 40, 3)]
+    for part, people in (('synthetic', 2), ('real', 3), ('real_half', 3), ('real_quarter', 3)):
+        assert report[part]['methods']['mine']['found'] == report[part]['people'] == people
+        assert report[part]['methods']['mine']['precision'] == 1, 'ignored ones do not count'
     assert [row['method'] for row in report['rule']] == ['mine', 'mine']
+
+
+@pytest.mark.parametrize('name, score', [('mock', 0.9), ('nobody', 0.3)])
+def test_an_engine_file_is_a_contender(name, score, clip, tmp_path):
+    pytest.importorskip('onnxruntime', reason='the engine is an ONNX file')
+    path = write_detector(
+        tmp_path / f'{name}.onnx', [[8, 8, 16, 24]], [score], size=(32, 64))
+    one = detection.learned(str(path))
+    found = one.look(np.full((32, 64, 3), 255, np.uint8))
+    np.testing.assert_allclose(found.boxes, [[8, 8, 16, 24]], atol=1e-4)
+    # Also those that it would not call people by itself, for the curve.
+    assert (one.name, found.scores[0] >= one.score) == (name, name == 'mock')
 
 
 def test_without_the_clip_the_report_has_no_such_part(scenes, monkeypatch, tmp_path):
