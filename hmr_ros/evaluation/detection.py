@@ -42,6 +42,7 @@ SMALLER = {'real_half': 0.5, 'real_quarter': 0.25}
 Picture = tuple[np.ndarray, Truth]
 #: precision at which recalls are compared.
 PRECISION = 0.9
+HOG_WHOLE, HOG_LIVE = 'hog, whole images', 'hog, live'
 # Curves go on to people that nobody would call found.
 _LEAST_SCORE, _MOST_PEOPLE = 0.01, 100
 
@@ -91,12 +92,12 @@ def hog_whole() -> Contender:
     """HOG that searches each image whole, also for people below its usual weight."""
     detector = HogPersonDetector(HogSettings(
         scan_frames=1, min_weight=0.0, max_people=_MOST_PEOPLE))
-    return Contender('hog, whole images', detector, score_of(HogSettings().min_weight))
+    return Contender(HOG_WHOLE, detector, score_of(HogSettings().min_weight))
 
 
 def hog_live() -> Contender:
     """HOG as the node runs it by default, part of the places in each frame."""
-    return Contender('hog, live', HogPersonDetector(), 0.0, Looks.AT_ALL_IN_A_ROW)
+    return Contender(HOG_LIVE, HogPersonDetector(), 0.0, Looks.AT_ALL_IN_A_ROW)
 
 
 def learned(engine: str) -> Contender:
@@ -255,22 +256,20 @@ def rule(real: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     An engine `holds` against it with LEAST_GAIN times its people in MOST_TIME of its time.
     """
-    methods: Mapping[str, Any] = real['methods']
-    baselines = [name for name in (hog_whole().name, hog_live().name) if name in methods]
-    rows = []
-    for name in (name for name in methods if name not in baselines):
-        for baseline in baselines:
-            theirs, drawn = methods[baseline], methods[name]['curve']
-            enough = np.array(drawn['precision']) >= theirs['precision']
-            found = int(np.array(drawn['found'])[enough].max(initial=0))
-            gain = found / max(theirs['found'], 1)
-            time_ratio = methods[name]['p50_ms'] / theirs['p50_ms']
-            rows.append({
-                'method': name, 'against': baseline, 'precision': theirs['precision'],
-                'found': found, 'found_by_hog': theirs['found'], 'gain': gain,
-                'most_gain': real['people'] / max(theirs['found'], 1), 'time_ratio': time_ratio,
-                'holds': gain >= LEAST_GAIN and time_ratio <= MOST_TIME})
-    return rows
+    methods, baselines = real['methods'], (HOG_WHOLE, HOG_LIVE)
+    return [{'method': name, 'against': baseline,
+             **_compared(methods[name], methods[baseline], real['people'])}
+            for name in methods if name not in baselines for baseline in baselines]
+
+
+def _compared(ours: Mapping[str, Any], theirs: Mapping[str, Any], people: int) -> dict[str, Any]:
+    enough = np.array(ours['curve']['precision']) >= theirs['precision']
+    found = int(np.array(ours['curve']['found'])[enough].max(initial=0))
+    gain, time_ratio = found / max(theirs['found'], 1), ours['p50_ms'] / theirs['p50_ms']
+    return {
+        'precision': theirs['precision'], 'found': found, 'found_by_hog': theirs['found'],
+        'gain': gain, 'most_gain': people / max(theirs['found'], 1), 'time_ratio': time_ratio,
+        'holds': gain >= LEAST_GAIN and time_ratio <= MOST_TIME}
 
 
 def show(report: Mapping[str, Any], console: Console) -> None:

@@ -94,7 +94,7 @@ def methods(found, precision, milliseconds, recall_found, recall_precision):
     engine = {'p50_ms': milliseconds,
               'curve': {'found': recall_found, 'precision': recall_precision}}
     return {'people': 200, 'methods': {
-        detection.hog_whole().name: {**hog, 'p50_ms': 400.0}, detection.hog_live().name: hog,
+        detection.HOG_WHOLE: {**hog, 'p50_ms': 400.0}, detection.HOG_LIVE: hog,
         'mine': engine}}
 
 
