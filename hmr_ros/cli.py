@@ -37,6 +37,8 @@ JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the
 TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil')
 #: networks that smooth what an image network sees.
 TEMPORAL = ('body_filter', 'rsc_temporal')
+#: what can be judged; the detector is HOG and engines of mgil_detector.
+JUDGED = ('keypoint_guided', 'rsc_net', 'mgil', 'detector', *TEMPORAL)
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
 
 
@@ -724,7 +726,7 @@ def evaluate(
         report = evaluation.run_evaluation(engines, people, out, console)
     elif network != 'keypoint_guided':
         raise CommandError(f'no evaluation of {network!r} in this version; there are '
-                           f'{", ".join((*TRAINABLE, *TEMPORAL, "detector"))}')
+                           f'{", ".join(JUDGED)}')
     elif dataset is None:
         evaluation = _require('hmr_ros.evaluation.keypoint_guided')
         report = evaluation.run_evaluation(engines[0], people, real, out, console=console)
