@@ -37,6 +37,8 @@ JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the
 TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil', 'mgil_detector')
 #: networks that smooth what an image network sees.
 TEMPORAL = ('body_filter', 'rsc_temporal')
+#: what can be judged; the detector is HOG and engines of mgil_detector.
+JUDGED = ('keypoint_guided', 'rsc_net', 'mgil', 'detector', *TEMPORAL)
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
 
 
@@ -724,9 +726,13 @@ def evaluate(
         network: Network,
         engine: Annotated[Optional[list[str]], typer.Option(
             help='Name in the manifest, or ONNX file; the first of the network when left out. '
-                 'Engines of rsc_net, and engines or weights files of mgil, can be compared: '
-                 'repeat for more.')] = None,
-        samples: Annotated[int, typer.Option(help='Held-out synthetic people.', min=1)] = 2000,
+                 'Engines of rsc_net and detectors, and engines or weights files of mgil, can be '
+                 'compared: repeat for more.')] = None,
+        method: Annotated[str, typer.Option(
+            help='For the detector: learned, engines beside HOG; or hog alone.')] = 'learned',
+        samples: Annotated[Optional[int], typer.Option(
+            help='Held-out synthetic people; 2000 when left out. For the detector scenes of them, '
+                 '200.', min=1)] = None,
         real: Annotated[Optional[Path], typer.Option(
             help="Folder of the real pictures and the clip, Debian's opencv-doc.")] = None,
         out: Annotated[Optional[Path], typer.Option(
@@ -743,28 +749,42 @@ def evaluate(
             help='Held-out films, for a network that smooths.', min=1)] = 200,
         json_file: JsonFile = None) -> None:
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
-    engines = engine or [network]
-    if len(engines) > 1 and network not in ('rsc_net', 'mgil'):
+    engines, people = engine or [network], samples or 2000
+    if len(engines) > 1 and network not in ('rsc_net', 'mgil', 'detector'):
         raise CommandError(f'one engine of {network} at a time; --engine was given '
                            f'{len(engines)} times')
-    if network in TEMPORAL:
+    if network == 'detector':
+        report = _on_detector(engine, method, samples, real, out)
+    elif network in TEMPORAL:
         smoothing = _require('hmr_ros.evaluation.smoothing')
         report = smoothing.run_evaluation(
             engines[0], None, films, real, out, console)
     elif network in ('rsc_net', 'mgil'):
         evaluation = _require(f'hmr_ros.evaluation.{network}')
-        report = evaluation.run_evaluation(engines, samples, out, console)
+        report = evaluation.run_evaluation(engines, people, out, console)
     elif network != 'keypoint_guided':
         raise CommandError(f'no evaluation of {network!r} in this version; there are '
-                           f'{", ".join((*TRAINABLE, *TEMPORAL))}')
+                           f'{", ".join(JUDGED)}')
     elif dataset is None:
         evaluation = _require('hmr_ros.evaluation.keypoint_guided')
-        report = evaluation.run_evaluation(engines[0], samples, real, out, console=console)
+        report = evaluation.run_evaluation(engines[0], people, real, out, console=console)
     else:
         report = _on_dataset(engines[0], dataset, data, split, limit, body_model)
     if json_file is not None:
         from hmr_ros.demo.report import context, write_json
         write_json({**context(), **report}, json_file)
+
+
+def _on_detector(
+        engines: list[str] | None, method: str, scenes: int | None, real: Path | None,
+        out: Path | None) -> dict[str, Any]:
+    """Compare person detectors, and show the result."""
+    _allowed('--method', method, ('learned', 'hog'))
+    if engines and method == 'hog':
+        raise CommandError('--method hog takes no --engine; leave one of them out')
+    evaluation = _require('hmr_ros.evaluation.detection')
+    wanted = [] if method == 'hog' else engines or ['mgil_detector']
+    return evaluation.run_evaluation(wanted, scenes or 200, real, out, console)
 
 
 def _on_dataset(
