@@ -278,12 +278,14 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         if key in report:
             _show_methods(report[key], what, console)
     for row in report.get('rule', []):
+        verdict = 'holds' if row['holds'] else 'does not hold'
+        # One line each, however narrow the terminal is.
         console.print(
             f'{row["method"]} against {row["against"]}, at precision {row["precision"]:.3f}: '
             f'{row["found"]} people to {row["found_by_hog"]}, {row["gain"]:.2f} times '
             f'(needed: {LEAST_GAIN}; if all were found: {row["most_gain"]:.2f}); '
-            f'{row["time_ratio"]:.2f} of the time (allowed: {MOST_TIME}): '
-            f'the rule {"holds" if row["holds"] else "does not hold"}')
+            f'{row["time_ratio"]:.2f} of the time (allowed: {MOST_TIME}): the rule {verdict}',
+            soft_wrap=True, highlight=False)
 
 
 def _show_methods(part: Mapping[str, Any], what: str, console: Console) -> None:
@@ -306,7 +308,7 @@ def _people_of(part: Mapping[str, Any], band: int) -> int:
 
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify='left', box=SIMPLE_HEAD)
-    table.add_column('method')
+    table.add_column('method', no_wrap=True)
     for column in columns:
         table.add_column(column, justify='right')
     return table

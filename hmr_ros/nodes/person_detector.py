@@ -23,9 +23,9 @@ from hmr_ros.perception.person import PersonBox
 from hmr_ros.perception.tracking import Forecast, PersonTracker, TrackerSettings
 
 HOW_TO_GET_ONE = (
-    'Set parameter detector_engine to the path of an ONNX file with the input image (N, 3, H, W) '
-    'and the outputs boxes (N, M, 4) and scores (N, M, 1), or detector_method to hog, which needs '
-    'no engine')
+    'Train one (hmr train mgil_detector CONFIG --out DIR) and export it (hmr export mgil_detector '
+    'DIR/weights.safetensors), set parameter detector_engine to the path of an ONNX file of your '
+    'own with the outputs boxes and scores, or detector_method to hog, which needs none')
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class LearnedSettings:
     max_people   most people returned, the best scores first
     """
 
-    min_score: float = 0.4
+    min_score: float = 0.5
     max_overlap: float = 0.5
     min_person: float = 0.02
     max_people: int = 32

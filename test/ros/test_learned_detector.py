@@ -134,8 +134,9 @@ def reason_of(graph, node, *words):
 def test_without_an_engine_configure_says_how_to_get_one_and_can_be_repeated(
         graph, start, file, no_engines):
     node = start({'detector_engine': 'mgil_detector'})
-    reason_of(graph, node, "no engine 'mgil_detector'", 'detector_engine', 'boxes', 'scores',
-              'detector_method', 'hog')
+    reason_of(graph, node, "no engine 'mgil_detector'", 'hmr train mgil_detector',
+              'hmr export mgil_detector', 'detector_engine', 'boxes and scores',
+              'detector_method to hog')
     node._open_engine = lambda *_: load_engine(str(file), 'onnxruntime')
     assert node.start()
     assert len(boxes_in(graph)) == 2
