@@ -11,18 +11,17 @@ from std_msgs.msg import Header
 
 from hmr_ros.msg import PersonBoxArray
 from hmr_ros.nodes.engine_node import EngineNode, threads_for
-from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.pairing import ExactPairing
 from hmr_ros.nodes.qos import overridable, result_qos
 from hmr_ros.perception.crop_reading import FrameRecord
 from hmr_ros.perception.keypoints2d import KeypointFinder, settings_of
-from hmr_ros.runtime import Engine, EngineError, resolve_engine
+from hmr_ros.runtime import Engine
 
 ImageMessage = Image | CompressedImage
 HOW_TO_GET_ONE = (
-    'No engine of mgil is shipped: train one (hmr train mgil CONFIG --out DIR) and export it (hmr '
-    'export mgil DIR/weights.safetensors), or set parameter keypoint_engine to the path of an ONNX '
-    'file of your own with the outputs simcc_x and simcc_y')
+    'hmr engines lists those there are. Train one (hmr train mgil CONFIG --out DIR) and export it '
+    '(hmr export mgil DIR/weights.safetensors), or set parameter keypoint_engine to the path of an '
+    'ONNX file of your own with the outputs simcc_x and simcc_y')
 
 
 class Reader(Protocol):
@@ -56,13 +55,10 @@ class BoxesNode(EngineNode):
 
         Raises NodeError, which says how to get one, when the manifest has no such name.
         """
-        name, max_people = self.parameters['keypoint_engine'], self.parameters['max_people']
-        try:
-            engine = self.open_engine(name, max_people, threads_for(self.parameters['threads']))
-        except EngineError as error:
-            if _is_known(name):
-                raise
-            raise NodeError(f'{error}. {HOW_TO_GET_ONE}') from error
+        max_people = self.parameters['max_people']
+        engine = self.open_engine(
+            self.parameters['keypoint_engine'], max_people,
+            threads_for(self.parameters['threads']), HOW_TO_GET_ONE)
         return engine, KeypointFinder(
             engine, settings_of(engine, max_people, self.parameters['score_mode']))
 
@@ -116,12 +112,3 @@ class BoxesNode(EngineNode):
         # No subscriber, no work: engines are expensive.
         if pair is not None and self._publisher.get_subscription_count():
             self.submit(pair)
-
-
-def _is_known(name: str) -> bool:
-    """Tell whether the manifest has an engine of that name; paths are known."""
-    try:
-        resolve_engine(name)
-    except EngineError:
-        return False
-    return True

@@ -21,9 +21,7 @@ class KeypointsNode(BoxesNode):
         """Load the engine."""
         self.unload()
         self._engine, self._finder = self.open_finder()
-        self.diagnostics.facts.update(
-            engine=self._engine.name, backend=self._engine.backend,
-            precision=self._engine.precision, engine_sha256=self._engine.sha256)
+        self.show_engine(self._engine)
 
     def process(self, item: tuple[ImageMessage, PersonBoxArray]) -> None:
         """Find the keypoints of the people of one frame and publish them."""

@@ -4,34 +4,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Sequence
+from typing import Sequence
 
 import numpy as np
 
 from hmr_ros.perception import simcc
 from hmr_ros.perception.crop_reading import (
-    certainty_of, CropReader, CropSettings, Network, Outputs, Placed)
+    certainty_of, CropReader, CropSettings, DescribedNetwork, Outputs, Placed)
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.person import PersonBox, PersonKeypoints
 
 #: how the crops of an engine for the other order are asked for.
 _TURNED = {'rgb': 'bgr', 'bgr': 'rgb'}
 _OUTPUTS = ('simcc_x', 'simcc_y')
-
-
-class Tensor(Protocol):
-    """A named input or output; `shape` has -1 where the number of people goes."""
-
-    name: str
-    shape: tuple[int, ...]
-
-
-class PoseNetwork(Network, Protocol):
-    """What finding keypoints asks of an engine."""
-
-    name: str
-    inputs: Sequence[Tensor]
-    outputs: Sequence[Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,7 +39,8 @@ class KeypointSettings(CropSettings):
 
 
 def settings_of(
-        engine: PoseNetwork, max_people: int = 32, score_mode: str = 'auto') -> KeypointSettings:
+        engine: DescribedNetwork, max_people: int = 32,
+        score_mode: str = 'auto') -> KeypointSettings:
     """
     Return the settings that an engine asks for by its tensors and its manifest entry.
 
@@ -82,7 +68,7 @@ def settings_of(
         top_score=getattr(facts, 'top_score', KeypointSettings.top_score))
 
 
-def _image_size(engine: PoseNetwork) -> int:
+def _image_size(engine: DescribedNetwork) -> int:
     shapes = {tensor.name: tuple(tensor.shape) for tensor in engine.inputs}
     image = shapes.get('image', ())
     if len(shapes) != 1 or len(image) != 4 or image[1] != 3 or image[2] != image[3]:
@@ -108,7 +94,7 @@ class KeypointFinder(CropReader[PersonKeypoints]):
     style = simcc.CROPS
     _settings: KeypointSettings
 
-    def __init__(self, engine: PoseNetwork, settings: KeypointSettings | None = None) -> None:
+    def __init__(self, engine: DescribedNetwork, settings: KeypointSettings | None = None) -> None:
         """`settings` None: see `settings_of`, which says what is raised, too."""
         super().__init__(engine, settings or settings_of(engine))
 

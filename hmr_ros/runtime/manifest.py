@@ -32,12 +32,14 @@ class ManifestEntry:
     One network file.
 
     name              how `load_engine` knows it
-    network           the system: keypoint_guided, rsc_net, bidrn, mgil or digitizer_2k2k
+    network           the system: keypoint_guided, rsc_net, bidrn, mgil, mgil_detector or
+                      digitizer_2k2k
     file              file name in the folder of the manifest
     sha256            hex digest of the file
     opset             ONNX operator set
     inputs, outputs   name -> shape, -1 where the batch size goes
-    image_size        side in pixels of the square crop, 0 without an image input
+    image_size        side in pixels of the square crop, 0 without an image input; width of the
+                      picture of a detector, whose height `inputs` say
     mean, std         normalisation per channel of values 0 to 1, empty without an image
     projection        camera of the keypoints: real_camera or known_box (keypoint_guided sheet, 1.3)
     weights           how the file stores its weights: float32, float16 or int8
