@@ -12,7 +12,7 @@ from torch.nn import functional
 
 
 def signs(x: torch.Tensor) -> torch.Tensor:
-    """+1 where `x` >= 0, both zeros included, else -1; `torch.sign` and ONNX's Sign give 0 there."""
+    """+1 where `x` >= 0, both zeros included, else -1; ONNX's and torch's own give 0 at 0."""
     return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
 
 
