@@ -34,9 +34,19 @@ console = Console()
 
 JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the report here.')]
 #: networks whose weights can be imported and exported.
-TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil')
+TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil', 'mgil_detector')
 #: networks that smooth what an image network sees.
 TEMPORAL = ('body_filter', 'rsc_temporal')
+#: what can be judged; the detector is HOG and engines of mgil_detector.
+JUDGED = ('keypoint_guided', 'rsc_net', 'mgil', 'detector', *TEMPORAL)
+Detections = Annotated[Optional[Path], typer.Option(
+    help="mgil on coco: boxes of a detector, in COCO's format of results; the true ones when left "
+         'out.')]
+Flip = Annotated[bool, typer.Option(
+    '--flip', help='mgil: look at mirrored crops, too, and average.')]
+Refine = Annotated[Optional[str], typer.Option(
+    help='keypoint_guided: judge what refining its bodies by 2D keypoints brings instead; engine '
+         'or weights file of mgil, or labels for the true keypoints.')]
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
 
 
@@ -144,9 +154,13 @@ def info(
                  'published one when left out, of mgil small.')] = None,
         tokens: Annotated[int, typer.Option(help='96, or 29 for the ablation.')] = 96,
         downsampling: Annotated[str, typer.Option(
-            help='mgil: the block; or strided, spd, flie, control and others beside it.')] = 'mgil',
-        size: Annotated[int, typer.Option(
-            help='mgil: pixels of the crop, 32, 64 or 128.')] = 64,
+            help='mgil, mgil_detector: the block; or strided, spd, flie, control and others beside '
+                 'it.')] = 'mgil',
+        size: Annotated[Optional[int], typer.Option(
+            help='mgil: pixels of the crop, 32, 64 (when left out) or 128; mgil_detector: of the '
+                 'picture, a multiple of 32, 640 when left out.', min=32)] = None,
+        width: Annotated[float, typer.Option(
+            help="mgil_detector: as a multiple of YOLOv5n's.")] = 1.0,
         json_file: JsonFile = None) -> None:
     """Show versions and machine, or the size of a network beside the published one."""
     if network is None:
@@ -159,7 +173,9 @@ def info(
     if network in (*TEMPORAL, 'rsc_net'):
         facts = _sizes(network, backbone or 'resnet50')
     elif network == 'mgil':
-        facts = _pose_sizes(backbone or 'small', downsampling, size)
+        facts = _pose_sizes(backbone or 'small', downsampling, size or 64)
+    elif network == 'mgil_detector':
+        facts = _detector_sizes(width, downsampling, size or 640)
     else:
         _only_keypoint_guided(network)
         facts = _guided_sizes(backbone or 'mgfenet', tokens)
@@ -213,6 +229,24 @@ def _pose_sizes(backbone: str, downsampling: str, size: int) -> dict[str, Any]:
         ['GMAC of one person', f'{facts["gmacs"]:.4f}', f'{paper["gmacs"]:.4f}' if paper else ''],
         *([f'parameters of {name}, M', count / 1e6, ''] for name, count
           in facts['parameters_by_module'].items())])
+    return facts
+
+
+def _detector_sizes(width: float, downsampling: str, size: int) -> dict[str, Any]:
+    """Show the size of a person detector of mgil, and return it."""
+    complexity = _require('hmr_ros.evaluation.mgil_complexity')
+    _allowed('--downsampling', downsampling, complexity.CHOICES['downsampling'])
+    if size % 32 or width * 16 % 4 or width <= 0:
+        raise CommandError(f'--size is {size} and --width {width:g}; expected multiples of 32 and '
+                           'of 0.25')
+    facts = complexity.describe_detector(width, downsampling, size)
+    paper = facts['paper']
+    title = f'mgil_detector, width {width:g}, {downsampling}, {size} pixels'
+    _table(title, ['', 'here', 'sheet'], [
+        ['parameters, M', f'{facts["parameters"] / 1e6:.3f}',
+         f'{paper["parameters"] / 1e6:.3f}' if paper else ''],
+        ['GMAC of one picture', f'{facts["gmacs"]:.3f}',
+         f'{paper["gmacs"]:.3f}' if paper else '']])
     return facts
 
 
@@ -378,6 +412,20 @@ def crops(
     _table('Crops', columns, [[row[column] for column in columns] for row in result['rows']])
     console.print(f'GPU: {escape(result["gpu"])}')
     _report(result, json_file)
+
+
+@benchmark.command()
+def refinement(
+        people: Annotated[Optional[list[int]], typer.Option(
+            help='People in the frame; repeat for more. 1, 4 and 8 when left out.', min=1)] = None,
+        seconds: Annotated[float, typer.Option(help='For each row.', min=0.01)] = 2.0,
+        json_file: JsonFile = None) -> None:
+    """Time what refining bodies by 2D keypoints takes, without finding those."""
+    measure = _require('hmr_ros.evaluation.refinement_speed').benchmark_refinement
+    rows = measure(people or [1, 4, 8], seconds)
+    columns = ['people', 'p50_ms', 'p95_ms']
+    _table('Refinement', columns, [[row[column] for column in columns] for row in rows])
+    _report({'rows': rows}, json_file)
 
 
 @benchmark.command()
@@ -598,12 +646,24 @@ def export(
         stored_as: Annotated[str, typer.Option(help='float16 or float32.')] = 'float16',
         body_model: Annotated[str, typer.Option(
             '--body', help='Body of the weights: open_body, or your SMPL file for imported ones.')
-            ] = 'open_body') -> None:
+            ] = 'open_body',
+        height: Annotated[Optional[int], typer.Option(
+            help='mgil_detector: pixels of the picture, a multiple of 32; 384 when left out.')] =
+        None,
+        width: Annotated[Optional[int], typer.Option(
+            help='mgil_detector: pixels of the picture, a multiple of 32; 512 when left out.')] =
+        None) -> None:
     """Export trained or imported weights to ONNX and enter them into a manifest."""
     _allowed('--stored-as', stored_as, ('float16', 'float32'))
     exporter = _training(network, 'export')
+    from dataclasses import replace
+
     from hmr_ros.body import load_body
     trained, facts = _training(network, 'weights').read_network(weights)
+    size = {name: pixels for name, pixels in (('height', height), ('width', width)) if pixels}
+    if size and network != 'mgil_detector':
+        raise CommandError(f'--height and --width are for mgil_detector; {network} has one size')
+    facts = replace(facts, **size)
     entry = exporter.export_engine(
         trained, load_body(body_model), folder, name or facts.network, stored_as, facts)
     console.print(f'wrote {folder / entry.file}, sha256 {entry.sha256}')
@@ -623,7 +683,11 @@ def quantize(
         samples: Annotated[int, typer.Option(
             help='Held-out people to judge fp32, fp16 and int8 on at the end.', min=0)] = 0,
         json_file: JsonFile = None) -> None:
-    """Make an int8 engine within 1 mm PA-MPJPE of a float one; shows what each layer costs."""
+    """
+    Make an int8 engine of a float one; shows what each layer costs.
+
+    It stays within 1 mm PA-MPJPE, of mgil within 1.5 points of the keypoints missed by a pixel.
+    """
     quantization = _require('hmr_ros.evaluation.quantization')
     _allowed('--target', target, tuple(quantization.TARGETS))
     with console.status('') as status:
@@ -634,7 +698,8 @@ def quantize(
 
 
 def _show_quantization(report: dict[str, Any]) -> None:
-    columns = ['moved_mm', 'change_mm', 'spread_mm']
+    unit = report['unit']
+    columns = [f'{name}_{unit}' for name in ('moved', 'change', 'spread')]
     _table('Calibration, all layers in int8', ['method', *columns, ''], [
         [row['method'], *(row[key] for key in columns), 'chosen' if row['chosen'] else '']
         for row in report['methods']])
@@ -650,9 +715,9 @@ def _show_quantization(report: dict[str, Any]) -> None:
         _table('Speed, in turns', timed, [
             [row[key] for key in timed] for row in report['speed']])
     console.print(
-        f'wrote {report["file"]}  {report["bytes"] / 1e6:.1f} MB: joints move '
-        f'{report["loss"]["moved_mm"]:.1f} mm, PA-MPJPE changes by '
-        f'{report["loss"]["change_mm"]:+.2f} ± {report["loss"]["spread_mm"]:.2f} mm')
+        f'wrote {report["file"]}  {report["bytes"] / 1e6:.1f} MB: moved by '
+        f'{report["loss"][columns[0]]:.1f} {unit}, {report["measure"]} changes by '
+        f'{report["loss"][columns[1]]:+.2f} ± {report["loss"][columns[2]]:.2f} {unit}')
 
 
 @app.command('average-weights')
@@ -674,6 +739,8 @@ def import_checkpoint(
         split_ratio: Annotated[float, typer.Option(help='mgil: bins per pixel.', min=1)] = 3,
         ) -> None:
     """Convert a checkpoint of the authors' program; every tensor is used or refused by name."""
+    if network == 'mgil_detector':
+        raise CommandError('there are no checkpoints of mgil_detector to import; train one')
     sizes = (height, width, split_ratio) if network == 'mgil' else ()
     facts = _training(network, 'import_checkpoint').import_checkpoint(file, out, *sizes)
     body_option = '' if network == 'mgil' else ' --body SMPL_FILE'
@@ -686,47 +753,89 @@ def evaluate(
         network: Network,
         engine: Annotated[Optional[list[str]], typer.Option(
             help='Name in the manifest, or ONNX file; the first of the network when left out. '
-                 'Engines of rsc_net, and engines or weights files of mgil, can be compared: '
-                 'repeat for more.')] = None,
-        samples: Annotated[int, typer.Option(help='Held-out synthetic people.', min=1)] = 2000,
+                 'Engines of rsc_net and detectors, and engines or weights files of mgil, can be '
+                 'compared: repeat for more.')] = None,
+        method: Annotated[str, typer.Option(
+            help='For the detector: learned, engines beside HOG; or hog alone.')] = 'learned',
+        samples: Annotated[Optional[int], typer.Option(
+            help='Held-out synthetic people; 2000 when left out. For the detector scenes of them, '
+                 '200.', min=1)] = None,
         real: Annotated[Optional[Path], typer.Option(
             help="Folder of the real pictures and the clip, Debian's opencv-doc.")] = None,
         out: Annotated[Optional[Path], typer.Option(
             help='Folder for plots and pictures.')] = None,
         dataset: Annotated[Optional[str], typer.Option(
-            help='Judge on 3dpw, coco, human36m, mpi_inf_3dhp or mpii instead.')] = None,
+            help='Judge on 3dpw, coco, human36m, mpi_inf_3dhp or mpii instead; mgil: on coco or '
+                 'mpii.')] = None,
         data: Annotated[Path, typer.Option(help='Folder of its official files.')] = Path('.'),
-        split: Annotated[str, typer.Option(help='As the dataset calls it.')] = 'test',
+        split: Annotated[Optional[str], typer.Option(
+            help='As the dataset calls it; test when left out, mgil: validation of coco, train of '
+                 'mpii.')] = None,
+        detections: Detections = None,
         limit: Annotated[Optional[int], typer.Option(
-            help='Most people of the dataset to look at.', min=1)] = None,
+            help='Most people of the dataset to look at; pictures of coco for mgil.',
+            min=1)] = None,
         body_model: Annotated[str, typer.Option(
             '--body', help='Body of the engine; for the dataset only.')] = 'open_body',
         films: Annotated[int, typer.Option(
             help='Held-out films, for a network that smooths.', min=1)] = 200,
-        json_file: JsonFile = None) -> None:
+        flip: Flip = False, refine: Refine = None, json_file: JsonFile = None) -> None:
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
-    engines = engine or [network]
-    if len(engines) > 1 and network not in ('rsc_net', 'mgil'):
+    engines, people = engine or [network], samples or 2000
+    if len(engines) > 1 and network not in ('rsc_net', 'mgil', 'detector'):
         raise CommandError(f'one engine of {network} at a time; --engine was given '
                            f'{len(engines)} times')
-    if network in TEMPORAL:
-        smoothing = _require('hmr_ros.evaluation.smoothing')
-        report = smoothing.run_evaluation(
+    if network == 'detector':
+        report = _on_detector(engine, method, samples, real, out)
+    elif network in TEMPORAL:
+        report = _require('hmr_ros.evaluation.smoothing').run_evaluation(
             engines[0], None, films, real, out, console)
-    elif network in ('rsc_net', 'mgil'):
-        evaluation = _require(f'hmr_ros.evaluation.{network}')
-        report = evaluation.run_evaluation(engines, samples, out, console)
+    elif network == 'rsc_net':
+        report = _require('hmr_ros.evaluation.rsc_net').run_evaluation(
+            engines, people, out, console)
+    elif network == 'mgil':
+        look = 'flip' if flip else 'once'
+        report = _require('hmr_ros.evaluation.mgil').run_evaluation(
+            engines, people, out, console, look, real) if dataset is None else _pose_on_dataset(
+            engines, out, dataset, data, split or '', detections, look, limit)
     elif network != 'keypoint_guided':
         raise CommandError(f'no evaluation of {network!r} in this version; there are '
-                           f'{", ".join((*TRAINABLE, *TEMPORAL))}')
-    elif dataset is None:
-        evaluation = _require('hmr_ros.evaluation.keypoint_guided')
-        report = evaluation.run_evaluation(engines[0], samples, real, out, console=console)
+                           f'{", ".join(JUDGED)}')
     else:
-        report = _on_dataset(engines[0], dataset, data, split, limit, body_model)
+        report = _judged_bodies(engines[0], people, real, out, refine) if dataset is None else (
+            _on_dataset(engines[0], dataset, data, split or 'test', limit, body_model))
     if json_file is not None:
         from hmr_ros.demo.report import context, write_json
         write_json({**context(), **report}, json_file)
+
+
+def _judged_bodies(
+        engine: str, samples: int, real: Path | None, out: Path | None,
+        refine: str | None) -> dict[str, Any]:
+    """Evaluate bodies on held-out people, or what refining them by keypoints brings."""
+    if refine is not None:
+        return _require('hmr_ros.evaluation.refinement').run_evaluation(
+            engine, refine, samples, out, console)
+    return _require('hmr_ros.evaluation.keypoint_guided').run_evaluation(
+        engine, samples, real, out, console=console)
+
+
+def _pose_on_dataset(engines: list[str], out: Path | None, *request: Any) -> dict[str, Any]:
+    """Evaluate pose networks on a dataset; `request` is what Request takes."""
+    evaluation = _require('hmr_ros.evaluation.mgil_on_dataset')
+    return evaluation.run_evaluation(engines, evaluation.Request(*request), out, console)
+
+
+def _on_detector(
+        engines: list[str] | None, method: str, scenes: int | None, real: Path | None,
+        out: Path | None) -> dict[str, Any]:
+    """Compare person detectors, and show the result."""
+    _allowed('--method', method, ('learned', 'hog'))
+    if engines and method == 'hog':
+        raise CommandError('--method hog takes no --engine; leave one of them out')
+    evaluation = _require('hmr_ros.evaluation.detection')
+    wanted = [] if method == 'hog' else engines or ['mgil_detector']
+    return evaluation.run_evaluation(wanted, scenes or 200, real, out, console)
 
 
 def _on_dataset(
@@ -749,7 +858,8 @@ def _training(network: str, part: str) -> Any:
     if network not in TRAINABLE:
         raise CommandError(
             f'no network {network!r} in this version; there are {", ".join(TRAINABLE)}')
-    return _require(f'hmr_ros.training.{network}.{part}')
+    room = {'mgil_detector': 'mgil.detector'}.get(network, network)
+    return _require(f'hmr_ros.training.{room}.{part}')
 
 
 def _only_keypoint_guided(network: str) -> None:

@@ -106,3 +106,23 @@ class BodyModel:
         shaped = shaped.reshape(count, -1, 3, 1)
         vertices = (blended[..., :3] @ shaped)[..., 0] + blended[..., 3]
         return vertices, joints + transl[:, None]
+
+    def skin_few(
+            self, vertices: np.ndarray, rotmats: np.ndarray,
+            betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Few vertices of posed bodies, as `skin` gives all of them, before any translation.
+
+        rotmats (N, 24, 3, 3), betas (N, 10). Returns points (N, K, 3) and the linear maps
+        (N, K, 3, 3) that turn their normals, float32.
+        """
+        joints, world = self.pose_joints(rotmats, betas)
+        rest = self.v_template[vertices] + np.einsum('kcs,ns->nkc', self.shapedirs[vertices], betas)
+        if self.posedirs is not None:
+            feature = (rotmats[:, 1:] - np.eye(3, dtype=np.float32)).reshape(len(rotmats), -1)
+            columns = self.posedirs.reshape(len(self.posedirs), -1, 3)[:, vertices]
+            rest = rest + np.einsum('nf,fkc->nkc', feature, columns)
+        offset = joints - (world @ self.rest_joints(betas)[..., None])[..., 0]
+        turns = np.einsum('kj,njab->nkab', self.weights[vertices], world)
+        points = (turns @ rest[..., None])[..., 0] + self.weights[vertices] @ offset
+        return points, turns

@@ -19,19 +19,24 @@ _TIMEOUT_S = 300
 Tell = Callable[[str], None]
 
 
+def clip_at_hand() -> Path | None:
+    """Return the path of the real clip where it is installed or was downloaded, else None."""
+    places = (Path('/') / CLIP, _download_place())
+    return next((path for path in places if path.is_file()), None)
+
+
 def default_clip(tell: Tell) -> Path:
     """
     Return the path of the real clip, downloaded once without root, or of a synthetic one.
 
     `tell` receives one line for each slow step and, when the clip cannot be had, the reason.
     """
-    installed, cached = Path('/') / CLIP, cache_folder() / CLIP.name
-    for path in (installed, cached):
-        if path.is_file():
-            return path
+    path = clip_at_hand()
+    if path is not None:
+        return path
     try:
         tell(f'Downloading the Debian package {PACKAGE} (91 MB, once) for its surveillance clip')
-        return _download(cached)
+        return _download(_download_place())
     except DemoError as error:
         tell(f'{error}\nUsing a synthetic clip instead; give a SOURCE for a video of your own')
     return synthetic_clip(tell)
@@ -48,6 +53,10 @@ def synthetic_clip(tell: Tell) -> Path:
         write_walk(unfinished)
         unfinished.replace(path)
     return path
+
+
+def _download_place() -> Path:
+    return cache_folder() / CLIP.name
 
 
 def _download(target: Path) -> Path:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from hmr_ros.body.coco import LIMBS
 from hmr_ros.evaluation.errors import EvaluationError
 
 # Rows of the 24 SMPL joints.
 LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 16, 17, 1, 2
 #: the twelve limb joints that people can label by eye, in SMPL order of rows.
-LIMB_JOINTS = np.array([16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8])
+LIMB_JOINTS = LIMBS
 
 
 def torso_size(joints2d: np.ndarray) -> np.ndarray:

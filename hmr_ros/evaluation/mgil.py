@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,16 @@ from rich.table import Table
 from hmr_ros.body import load_body
 from hmr_ros.demo.report import context, write_json
 from hmr_ros.evaluation import held_out, metrics
-from hmr_ros.evaluation.errors import EvaluationError
+from hmr_ros.evaluation.mgil_contender import Contender, contender, keypoints_in, Look, LOOKS
+from hmr_ros.evaluation.mgil_real import evaluate_real
 from hmr_ros.evaluation.oks import COCO_SIGMAS, oks, precisions, THRESHOLDS
 from hmr_ros.perception import simcc
-from hmr_ros.perception.crops import CropTransform, level_tables, MARGIN
-from hmr_ros.runtime import load_engine
+from hmr_ros.perception.crops import CropTransform, MARGIN
 from hmr_ros.training.mgil.config import WIDE
 from hmr_ros.training.mgil.data import from_afar
 from hmr_ros.training.mgil.pictures import compose, Pictures
 from hmr_ros.training.synthetic import Recipe, SyntheticPeople
 
-#: inputs `image`, normalised, to logits `simcc_x`, `simcc_y`, as an engine runs them.
-Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 #: longer sides of the people's boxes in pixels.
 SIZES = (24, 48, 96)
 #: company, things in front, borders and sensors as in training; boxes and views as they are.
@@ -35,27 +33,6 @@ RECIPE = Recipe(flip=0.0, turn=0.0, zoom=0.0, shift=0.0, coarsen=0.0)
 PCK_SHARE = 0.2
 _SHOULDERS, _HIPS = [5, 6], [12, 11]
 _BATCH, _DRAWS = 32, 1000
-
-
-@dataclass(frozen=True)
-class Contender:
-    """
-    A network that finds keypoints.
-
-    name, sha256, run  the engine's or file's
-    size               side of its crops in pixels
-    split_ratio        bins per pixel;  score_mode: see `simcc.decode`
-    mean, std          normalisation
-    """
-
-    name: str
-    sha256: str
-    run: Run
-    size: int
-    split_ratio: float
-    score_mode: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -90,66 +67,40 @@ class Findings:
 
 def run_evaluation(
         engines: Sequence[str] = ('mgil',), samples: int = 1000, out: str | Path | None = None,
-        console: Console | None = None) -> dict[str, Any]:
+        console: Console | None = None, look: str = 'once',
+        real: str | Path | None = None) -> dict[str, Any]:
     """
     Evaluate engines and return the report of `hmr evaluate mgil`.
 
     engines  names in the manifest, ONNX files beside a manifest, or weights files of `hmr train`;
              the others are compared with the first, on the same pictures
     samples  held-out synthetic people, each at the sizes of SIZES
+    look     one of LOOKS: flip also runs mirrored crops
+    real     folder of the real pictures, to judge on them too
 
-    Boxes are the people's own, as from a perfect detector.
+    Boxes are the people's own, as from a perfect detector. Raises EvaluationError for a network of
+    other keypoints than COCO's.
     """
     console, surroundings = console or Console(), context()
-    contenders = [contender(name) for name in engines]
+    contenders = [contender(name, simcc.COCO_NAMES) for name in engines]
     with console.status(f'pictures of {samples} held-out people'):
         pictures = held_out_pictures(samples)
     found = []
     for one in contenders:
         with console.status(f'keypoints of {one.name}'):
-            found.append(findings(one, pictures))
+            found.append(findings(one, pictures, LOOKS[look]))
     report = {
-        'network': 'mgil', 'engine': contenders[0].name, 'samples': samples, **surroundings,
+        'network': 'mgil', 'engine': contenders[0].name, 'samples': samples, 'look': look,
+        **surroundings,
         'rows': [row for one, its in zip(contenders, found)
                  for row in _rows(one, its, found[0])]}
+    if real is not None:
+        report['real'] = evaluate_real(contenders, real, LOOKS[look])
     show(report, console)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(report, Path(out) / 'report.json')
     return report
-
-
-def contender(name: str) -> Contender:
-    """Load an engine or a weights file; raises EvaluationError when it is of another network."""
-    if name.endswith('.safetensors'):
-        return _of_weights(name)
-    engine = load_engine(name)
-    entry = engine.entry
-    if entry.network != 'mgil' or 'simcc_x' not in entry.outputs:
-        raise EvaluationError(
-            f'engine {name!r} is of the network {entry.network}; expected a pose engine of mgil')
-    ratio = entry.outputs['simcc_x'][-1] / entry.image_size
-    return Contender(engine.name, engine.sha256, engine.run, entry.image_size, ratio, 'max',
-                     entry.mean, entry.std)
-
-
-def _of_weights(path: str) -> Contender:
-    import torch
-
-    from hmr_ros.networks.mgil.deploy import deployable
-    from hmr_ros.runtime.manifest import file_sha256
-    from hmr_ros.training.mgil.weights import read_network
-    network, facts = read_network(path)
-    network = deployable(network)
-
-    def run(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        with torch.no_grad():
-            x, y = network(torch.from_numpy(feeds['image']))
-        return {'simcc_x': x.numpy(), 'simcc_y': y.numpy()}
-
-    name = f'{Path(path).parent.name}/{Path(path).stem}'
-    return Contender(name, file_sha256(Path(path)), run, facts.width, facts.split_ratio,
-                     facts.score_mode, facts.mean, facts.std)
 
 
 def held_out_pictures(samples: int) -> Pictures:
@@ -161,42 +112,40 @@ def held_out_pictures(samples: int) -> Pictures:
     return compose(people, ((i, people.rng(i)) for i in range(samples)), body)
 
 
-def findings(one: Contender, pictures: Pictures) -> Findings:
+def findings(one: Contender, pictures: Pictures, look: Look = LOOKS['once']) -> Findings:
     """Run a contender on all pictures, from all distances."""
-    found = [_from_distance(one, pictures, share) for share in np.array(SIZES) / SIZES[-1]]
+    found = [_from_distance(one, pictures, share, look) for share in np.array(SIZES) / SIZES[-1]]
     return Findings(*map(np.stack, zip(*found)))
 
 
 def _from_distance(
-        one: Contender, pictures: Pictures, share: float
+        one: Contender, pictures: Pictures, share: float, look: Look
         ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """OKS, scores and hits of all pictures with `share` of their pixels per side."""
     points, scores = [], []
     for first in range(0, len(pictures), _BATCH):
-        images, maps = zip(*(
-            from_afar(image, share) for image in pictures.images[first:first + _BATCH]))
-        crops = [CropTransform(*_middle(maps[0], pictures.images.shape[1]),
-                               MARGIN / WIDE * len(images[0]), one.size)] * len(images)
-        outputs = one.run({'image': _batch(images, crops[0], one)})
-        places, certain = simcc.decode(
-            simcc.probabilities(outputs), one.split_ratio, one.score_mode)
-        found = simcc.to_image(places, crops)
+        images, maps, crops = zip(*(
+            seen_from_afar(image, share, one.size)
+            for image in pictures.images[first:first + _BATCH]))
+        found, certain = keypoints_in(one, images, crops, look)
         # Back to the pixels of the large picture, where the labels are.
         points.append((found - maps[0][:, 2]) / maps[0][0, 0])
         scores.append(simcc.person_scores(certain, np.ones(len(certain))))
     return _judged(np.concatenate(points), np.concatenate(scores), pictures)
 
 
-def _middle(native: np.ndarray, side: int) -> np.ndarray:
-    return native[:, :2] @ np.full(2, side / 2) + native[:, 2]
+def seen_from_afar(
+        image: np.ndarray, share: float, size: int
+        ) -> tuple[np.ndarray, np.ndarray, CropTransform]:
+    """
+    Picture `(S, S, 3)` of Pictures with `share` of its pixels per side.
 
-
-def _batch(
-        images: Sequence[np.ndarray], crop: CropTransform, one: Contender) -> np.ndarray:
-    """Cut and normalise `(N, 3, S, S)` float32 as the live pipeline does."""
-    cut = np.stack([simcc.CROPS.cut(image, crop) for image in images])
-    planes = [table[cut[..., i]] for i, table in enumerate(level_tables(one.mean, one.std))]
-    return np.ascontiguousarray(np.stack(planes, 1), np.float32)
+    Returns it, the map `(2, 3)` from its pixels before, and the crop of `size` pixels around the
+    person in it.
+    """
+    small, native = from_afar(image, share)
+    middle = native[:, :2] @ np.full(2, len(image) / 2) + native[:, 2]
+    return small, native, CropTransform(*middle, MARGIN / WIDE * len(small), size)
 
 
 def _judged(
@@ -249,6 +198,18 @@ def show(report: dict[str, Any], console: Console) -> None:
         table.add_row(
             row['engine'], str(row['crop']), str(row['pixels']), _cell(row, 'ap'),
             *(f'{row[name]:.1f}' for name in ('ap50', 'ap75', 'ar')), _cell(row, 'pck'))
+    console.print(table)
+    if 'real' in report:
+        show_real(report['real'], console)
+
+
+def show_real(real: dict[str, Any], console: Console) -> None:
+    """Print what is found of real people as a table."""
+    table = Table(title=f'{real["people"]} real people, percent', box=SIMPLE_HEAD)
+    for name in ('engine', 'person px', 'joints', f'PCK@{PCK_SHARE}'):
+        table.add_column(name, justify='left' if name == 'engine' else 'right')
+    for row in real['rows']:
+        table.add_row(row['engine'], str(row['pixels']), str(row['joints']), f'{row["pck"]:.1f}')
     console.print(table)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hmr_ros.networks.mgil import build_pose, NAMED, square
+from hmr_ros.networks.mgil.detector import build_detector, DetectorVariant
 from hmr_ros.networks.mgil.pose import BACKBONES
 
 SIZES = (32, 64, 128)
@@ -32,6 +33,11 @@ SHEET: dict[tuple[str, str], tuple[tuple[float, ...], tuple[float, ...]]] = {
     ('resnet50', 'strided'): ((34.012, 34.098, 34.524), (0.1133, 0.4539, 1.8177)),
     ('resnet50', 'spd'): ((43.447, 43.533, 43.959), (0.1433, 0.5740, 2.2982)),
     ('resnet50', 'mgil'): ((56.142, 56.229, 56.655), (0.2188, 0.8760, 3.5062))}
+
+#: parameters and GMAC of detectors of one class and YOLOv5n's width, at DETECTOR_SIZE pixels.
+DETECTORS: dict[str, tuple[int, float]] = {
+    'strided': (1_765_270, 2.064), 'spd': (3_493_270, 3.834), 'mgil': (7_382_883, 9.024)}
+DETECTOR_SIZE = 640
 
 
 def count(network: nn.Module, height: int, width: int) -> tuple[int, float]:
@@ -66,6 +72,24 @@ def describe(
             name: sum(p.numel() for p in module.parameters())
             for name, module in network.named_children()},
         'gmacs': gmacs, 'paper': _sheet(backbone, downsampling, size)}
+
+
+def describe_detector(
+        width: float = 1.0, downsampling: str = 'mgil', size: int = DETECTOR_SIZE
+        ) -> dict[str, Any]:
+    """
+    Parameters and GMAC of the person detector for a square picture of `size` pixels.
+
+    Raises ValueError for a width that DetectorVariant refuses.
+    """
+    with torch.device('meta'):
+        network = build_detector(DetectorVariant(width, NAMED[downsampling]))
+    parameters, gmacs = count(network, size, size)
+    published = DETECTORS.get(downsampling) if width == 1 and size == DETECTOR_SIZE else None
+    return {
+        'network': 'mgil_detector', 'width': width, 'downsampling': downsampling, 'size': size,
+        'parameters': parameters, 'gmacs': gmacs,
+        'paper': dict(zip(('parameters', 'gmacs'), published)) if published else {}}
 
 
 def _sheet(backbone: str, downsampling: str, size: int) -> dict[str, float]:

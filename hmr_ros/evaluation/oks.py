@@ -12,7 +12,8 @@ COCO_SIGMAS = np.concatenate([np.array([26, 25, 25, 35, 35]) / 1000, LIMB_SIGMAS
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 #: a person fills about this share of its box; labels without an outline get it as their area.
 AREA_OF_BOX = 0.53
-_RECALLS = np.linspace(0, 1, 101)
+#: at which precision is read.
+RECALLS = np.linspace(0, 1, 101)
 
 
 def oks(
@@ -54,6 +55,6 @@ def precisions(similarity: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     # Precision at a recall is the best that any higher recall has.
     precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     recall = hits / len(ranked)
-    found = [np.searchsorted(column, _RECALLS, side='left') for column in recall.T]
+    found = [np.searchsorted(column, RECALLS, side='left') for column in recall.T]
     padded = np.concatenate([precision, np.zeros((1, len(THRESHOLDS)))])
     return np.array([100 * padded[rows, i].mean() for i, rows in enumerate(found)])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 import itertools
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -25,6 +25,7 @@ from hmr_ros.evaluation.subject import ASSUMED_FOV_DEG, Subject
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import crop_person, CropTransform
 
+Row = TypeVar('Row')
 _CHUNK = 32
 #: joints that a similarity cannot be found without.
 _LEAST_JOINTS = 4
@@ -61,7 +62,7 @@ def evaluate_dataset(
                TimeElapsedColumn())
     with Pictures() as pictures, Progress(*columns, console=console) as progress:
         task = progress.add_task('Evaluating', total=limit)
-        for part in _chunks(itertools.islice(people, limit), _CHUNK):
+        for part in chunks(itertools.islice(people, limit), _CHUNK):
             crops = _crops(subject, part, pictures)
             predictions = predict(subject.engine, subject.body, subject.settings, crops)
             for i, person in enumerate(part):
@@ -73,8 +74,9 @@ def evaluate_dataset(
     return {'samples': count, **_numbers(found)}
 
 
-def _chunks(people: Iterator[LabelledPerson], size: int) -> Iterator[list[LabelledPerson]]:
-    while part := list(itertools.islice(people, size)):
+def chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    """Take `size` rows at a time, the last time those that are left."""
+    while part := list(itertools.islice(rows, size)):
         yield part
 
 

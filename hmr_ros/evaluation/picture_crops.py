@@ -21,10 +21,12 @@ Inputs = Callable[[np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
 
 
 def picture_feeds(
-        source: str, settings: RecoverySettings, style: CropStyle,
-        inputs: Inputs) -> Iterator[Mapping[str, np.ndarray]]:
+        source: str, settings: RecoverySettings, style: CropStyle, inputs: Inputs,
+        color_order: str = 'rgb') -> Iterator[Mapping[str, np.ndarray]]:
     """
     Return the inputs of a network for the people of each picture of a video file or folder.
+
+    color_order  of the crops: rgb or bgr
 
     Raises PerceptionError when the source cannot be read, EvaluationError when it is a camera or
     shows nobody.
@@ -33,8 +35,10 @@ def picture_feeds(
     for image in _pictures(source):
         looked += 1
         boxes = np.array([person.box for person in detector.detect(image)]).reshape(-1, 4)
+        # Crops come in RGB, so those in BGR are what a picture with its colours turned gives.
         batch, transforms = crop_people(
-            image, 'bgr', boxes, settings.image_size, settings.mean, settings.std, style)
+            image, 'bgr' if color_order == 'rgb' else 'rgb', boxes,
+            settings.image_size, settings.mean, settings.std, style)
         if len(batch):
             found += len(batch)
             yield inputs(batch, boxes[[transform is not None for transform in transforms]])

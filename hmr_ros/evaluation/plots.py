@@ -144,6 +144,29 @@ def real_accelerations(report: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def precision_recall(report: dict[str, Any], path: Path) -> None:
+    """Precision over recall of person detectors, with a dot where their own settings stand."""
+    from hmr_ros.evaluation.detection import PARTS
+    parts = {what: report[key] for key, what in PARTS.items() if key in report}
+    names = dict.fromkeys(name for part in parts.values() for name in part['methods'])
+    colors = {name: f'C{i}' for i, name in enumerate(names)}
+    figure = Figure(figsize=(5 * len(parts), 5), layout='constrained')
+    panels = figure.subplots(1, len(parts), squeeze=False)[0]
+    for axes, (what, part) in zip(panels, parts.items()):
+        for name, row in part['methods'].items():
+            axes.plot(row['curve']['recall'], row['curve']['precision'], color=colors[name],
+                      label=f'{name}, {row["p50_ms"]:.0f} ms')
+            axes.plot(row['found'] / max(part['people'], 1), row['precision'], 'o',
+                      color=colors[name])
+        axes.set_title(f'{part["people"]} people in {part["images"]} {what}')
+        axes.set_xlabel('recall')
+        axes.set_ylabel('precision')
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1.02)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
 def _range(row: dict[str, Any], scale: float) -> str:
     low, high = scale * row['from'], row['to']
     if high is None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,31 +24,49 @@ from hmr_ros.runtime.checks import choose_precision, read_network
 from hmr_ros.runtime.half_precision import typed_network
 from hmr_ros.runtime.manifest import add_entry, file_sha256
 from hmr_ros.training.quantization import (
-    calibrate, Feeds, float_network, METHODS, quantizable, quantized, Target, TARGETS)
+    calibrate, Feeds, float_network, METHODS, quantized, TARGETS)
 from hmr_ros.training.rsc_net.ranges import MIDPOINTS
 from hmr_ros.training.sensitivity import (
-    Candidate, Choice, choose_layers, Judge, layer_losses, LayerLoss, Run, runner)
+    BODIES, Candidate, Choice, choose_layers, Judge, layer_losses, LayerLoss, Measure, Run,
+    runner)
 from hmr_ros.training.synthetic import CLEAN, CutoutStore, Recipe, render_cutouts, SyntheticPeople
 
 #: neither training nor `held_out.SEED` draws these people.
 SEED = 9002
-#: PA-MPJPE that int8 may cost.
-BUDGET_MM = 1.0
 _BATCH = 16
 _SPEED_SECONDS = 2.0
 
 
 class People(Protocol):
-    """Labelled crops of one network: `true` joints (N, 24, 3) in metres, and how it sees them."""
+    """
+    Labelled crops of one network: `true` points (N, K, D), and how it sees them.
+
+    style        of its crops;  measure: what int8 may cost it
+    float_parts  of the names of its layers that stay in float
+    """
 
     true: np.ndarray
+    style: CropStyle
+    measure: Measure
+    float_parts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, original: Original, store: CutoutStore, seed: int, recipe: Recipe,
+           which: np.ndarray) -> People:
+        """Compose the people `which` of a store into crops of a network."""
+        ...
+
+    @staticmethod
+    def picture_inputs(batch: np.ndarray, boxes: np.ndarray) -> Feeds:
+        """Return the inputs for crops and their boxes."""
+        ...
 
     def feeds(self) -> list[Feeds]:
         """Return the inputs of the network, in batches."""
         ...
 
-    def joints(self, run: Run) -> np.ndarray:
-        """Return the joints `(N, 24, 3)` in metres that a network finds."""
+    def points(self, run: Run) -> np.ndarray:
+        """Return the points `(N, K, D)` that a network finds."""
         ...
 
     def summary(self, run: Run) -> dict[str, float]:
@@ -63,10 +81,25 @@ class _Runner:
     run: Run
 
 
-class _KeypointPeople:
+class _Bodies:
+    """Crops of a network of bodies, whose points are joints (N, 24, 3) in metres."""
+
+    measure, float_parts, margin = BODIES, (), held_out.MARGIN
+
+    @classmethod
+    def of(cls, original: Original, store: CutoutStore, seed: int, recipe: Recipe,
+           which: np.ndarray) -> _Bodies:
+        """See People."""
+        crowd = SyntheticPeople(
+            store, original.settings.image_size, seed, recipe, backgrounds=held_out.BACKGROUNDS,
+            margin=cls.margin)
+        return cls(original.body, original.settings, held_out.draw_samples(crowd, which))
+
+
+class _KeypointPeople(_Bodies):
     """Crops of keypoint_guided."""
 
-    style, margin = BILINEAR, held_out.MARGIN
+    style = BILINEAR
 
     def __init__(
             self, body: BodyModel, settings: RecoverySettings,
@@ -81,7 +114,7 @@ class _KeypointPeople:
         return [{'image': prediction.normalised(images[i:i + _BATCH], self._settings)}
                 for i in range(0, len(images), _BATCH)]
 
-    def joints(self, run: Run) -> np.ndarray:
+    def points(self, run: Run) -> np.ndarray:
         return self._predict(run).joints3d
 
     def _predict(self, run: Run) -> prediction.Predictions:
@@ -97,7 +130,7 @@ class _KeypointPeople:
         return {'image': batch}
 
 
-class _RscPeople:
+class _RscPeople(_Bodies):
     """Crops of rsc_net, person after person at another of its five resolutions."""
 
     style, margin = resolution.CROPS, resolution.MARGIN
@@ -116,11 +149,11 @@ class _RscPeople:
     def feeds(self) -> list[Feeds]:
         return self._feeds
 
-    def joints(self, run: Run) -> np.ndarray:
+    def points(self, run: Run) -> np.ndarray:
         return np.concatenate([rsc_net.joints_of(run(feed), self._body) for feed in self._feeds])
 
     def summary(self, run: Run) -> dict[str, float]:
-        joints = self.joints(run)
+        joints = self.points(run)
         return {'pa_mpjpe_mm': float(1000 * metrics.aligned_errors(joints, self.true).mean()),
                 'mpjpe_mm': float(1000 * metrics.joint_errors(joints, self.true).mean())}
 
@@ -130,7 +163,16 @@ class _RscPeople:
         return {'image': batch, 'row': resolution.rows_of(sides)}
 
 
-_PEOPLE = {'keypoint_guided': _KeypointPeople, 'rsc_net': _RscPeople}
+def _pose_people() -> type[People]:
+    # Pose networks need torch, the others do not.
+    from hmr_ros.evaluation.mgil_quantization import PosePeople
+    return PosePeople
+
+
+#: what gives the crops of each network.
+_PEOPLE: dict[str, Callable[[], type[People]]] = {
+    'keypoint_guided': lambda: _KeypointPeople, 'rsc_net': lambda: _RscPeople,
+    'mgil': _pose_people}
 
 
 @dataclass(frozen=True)
@@ -157,7 +199,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class _Original:
+class Original:
     """The float engine, and what belongs to it."""
 
     entry: ManifestEntry
@@ -167,7 +209,7 @@ class _Original:
     settings: RecoverySettings
 
     @classmethod
-    def read(cls, name: str) -> _Original:
+    def read(cls, name: str) -> Original:
         path, entry = resolve_engine(name)
         if entry is None or entry.network not in _PEOPLE:
             what = f'of the network {entry.network!r}' if entry else 'in no manifest'
@@ -180,19 +222,19 @@ class _Original:
         body = load_body()
         return cls(entry, path, content, body, settings_for(entry, body))
 
+    @property
+    def kind(self) -> type[People]:
+        """Return what gives this network its crops."""
+        return _PEOPLE[self.entry.network]()
+
     def people(self, store: CutoutStore, seed: int, recipe: Recipe, which: np.ndarray) -> People:
         """Compose the people `which` of a store into crops of this engine."""
-        kind = _PEOPLE[self.entry.network]
-        crowd = SyntheticPeople(
-            store, self.settings.image_size, seed, recipe, backgrounds=held_out.BACKGROUNDS,
-            margin=kind.margin)
-        return kind(self.body, self.settings, held_out.draw_samples(crowd, which))
+        return self.kind.of(self, store, seed, recipe, which)
 
     def pictures(self, source: str) -> list[Feeds]:
         """Return the inputs for everybody who is found in a user's pictures."""
-        kind = _PEOPLE[self.entry.network]
-        style: CropStyle = kind.style
-        return list(picture_feeds(source, self.settings, style, kind.picture_inputs))
+        return list(picture_feeds(source, self.settings, self.kind.style,
+                                  self.kind.picture_inputs, self.entry.color_order))
 
 
 def quantize_engine(request: Request, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -208,16 +250,16 @@ def quantize_engine(request: Request, tell: Callable[[str], None]) -> dict[str, 
         raise EvaluationError(
             f'people is {request.people}; expected 2 or more: half of them calibrate')
     _make_folder(request.out)
-    original = _Original.read(request.name)
+    original = Original.read(request.name)
     pictures = original.pictures(request.pictures) if request.pictures else []
     tell(f'{request.people} synthetic people are drawn')
     store = render_cutouts(original.body, request.people, SEED)
     candidate, methods = _candidate(request, original, pictures, store, tell)
-    losses = []
+    losses, measure = [], original.kind.measure
     for loss in layer_losses(candidate):
         losses.append(loss)
-        tell(f'{loss.layer} alone in int8: {loss.loss.moved_mm:.2f} mm')
-    choice = choose_layers(candidate, losses, BUDGET_MM)
+        tell(f'{loss.layer} alone in int8: {loss.loss.moved:.2f} {measure.unit}')
+    choice = choose_layers(candidate, losses, measure.budget)
     content = quantized(candidate.model, candidate.target, candidate.ranges, choice.int8)
     entry = _write(request, original, content, choice)
     report = {
@@ -225,7 +267,7 @@ def quantize_engine(request: Request, tell: Callable[[str], None]) -> dict[str, 
         'file': str(request.out / entry.file), 'sha256': entry.sha256, 'bytes': len(content),
         'calibrated_on': {'synthetic_crops': 2 * (request.people // 2), 'picture_crops': sum(
             len(feed['image']) for feed in pictures)},
-        'methods': methods, **_chosen(losses, choice)}
+        'methods': methods, **_chosen(measure, losses, choice)}
     if request.samples:
         tell(f'{request.samples} held-out people are judged (rendered once)')
         report.update(_worth(request, original, content, entry))
@@ -240,53 +282,58 @@ def _make_folder(folder: Path) -> None:
                               'can be written') from error
 
 
-def _chosen(losses: Sequence[LayerLoss], choice: Choice) -> dict[str, Any]:
+def _chosen(
+        measure: Measure, losses: Sequence[LayerLoss], choice: Choice) -> dict[str, Any]:
     """What each layer loses alone, which of them are int8, and what the whole loses."""
+    unit = measure.unit
     return {
-        'budget_mm': BUDGET_MM, 'loss': asdict(choice.loss), 'layers': [
-            {'layer': one.layer, 'operator': one.operator, **asdict(one.loss),
+        'measure': measure.name, 'unit': unit, f'budget_{unit}': measure.budget,
+        'loss': choice.loss.row(unit), 'layers': [
+            {'layer': one.layer, 'operator': one.operator, **one.loss.row(unit),
              'int8': one.layer in choice.int8} for one in losses]}
 
 
 def _candidate(
-        request: Request, original: _Original, pictures: Sequence[Feeds], store: CutoutStore,
+        request: Request, original: Original, pictures: Sequence[Feeds], store: CutoutStore,
         tell: Callable[[str], None]) -> tuple[Candidate, list[dict[str, Any]]]:
-    """Calibrate by each method; the one that moves joints least, and what each moved."""
+    """Calibrate by each method; the one that moves points least, and what each moved."""
     model, target = float_network(original.content, original.path), TARGETS[request.target]
     half = request.people // 2
     people = original.people(store, SEED, CLEAN, np.arange(half, request.people))
-    judge = Judge(people.joints, people.true, runner(
-        model.SerializeToString(), original.path, request.threads))
+    judge = Judge(people.points, people.true, runner(
+        model.SerializeToString(), original.path, request.threads), people.measure)
     feeds = [feed for recipe in (CLEAN, Recipe())
              for feed in original.people(store, SEED, recipe, np.arange(half)).feeds()]
     found, rows = [], []
     for method in METHODS:
         candidate = Candidate(
             model, target, calibrate(model, target, [*feeds, *pictures], method), judge,
-            original.path, request.threads)
-        loss = candidate.loss(quantizable(model, target))
-        found.append((loss.moved_mm, candidate))
-        rows.append({'method': method, **asdict(loss)})
-        tell(f'calibrated by {method}: {loss.moved_mm:.2f} mm with all layers in int8')
+            original.path, request.threads, people.float_parts)
+        loss = candidate.loss(candidate.layers)
+        found.append((loss.moved, candidate))
+        rows.append({'method': method, **loss.row(people.measure.unit)})
+        tell(f'calibrated by {method}: {loss.moved:.2f} {people.measure.unit} with all layers in '
+             'int8')
     best = int(np.argmin([moved for moved, _ in found]))
     return found[best][1], [{**row, 'chosen': i == best} for i, row in enumerate(rows)]
 
 
 def _write(
-        request: Request, original: _Original, content: bytes, choice: Choice) -> ManifestEntry:
+        request: Request, original: Original, content: bytes, choice: Choice) -> ManifestEntry:
     name = f'{original.entry.name}_int8'
     path = request.out / f'{name}.onnx'
     path.write_bytes(content)
+    measure = original.kind.measure
     entry = replace(
         original.entry, name=name, file=path.name, sha256=file_sha256(path), weights='int8',
         quantized_from=original.entry.sha256,
-        accuracy={'pa_mpjpe_change_mm': round(choice.loss.change_mm, 2)})
+        accuracy={f'{measure.name}_change_{measure.unit}': round(choice.loss.change, 2)})
     add_entry(request.out, entry)
     return entry
 
 
 def _worth(
-        request: Request, original: _Original, content: bytes,
+        request: Request, original: Original, content: bytes,
         entry: ManifestEntry) -> dict[str, Any]:
     """Judge and time float and int8; the numbers of int8 go into the manifest, too."""
     store = held_out.held_out_store(original.body, request.samples)
@@ -303,7 +350,7 @@ def _worth(
     return {'accuracy': rows, 'speed': list(_speed(request, original, entry))}
 
 
-def _speed(request: Request, original: _Original, entry: ManifestEntry) -> Iterator[dict]:
+def _speed(request: Request, original: Original, entry: ManifestEntry) -> Iterator[dict]:
     for threads in (1, 2):
         engines = [load_engine(str(path), 'onnxruntime', threads=threads)
                    for path in (original.path, request.out / entry.file)]

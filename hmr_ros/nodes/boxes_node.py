@@ -10,12 +10,18 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from hmr_ros.msg import PersonBoxArray
-from hmr_ros.nodes.engine_node import EngineNode
+from hmr_ros.nodes.engine_node import EngineNode, threads_for
 from hmr_ros.nodes.pairing import ExactPairing
 from hmr_ros.nodes.qos import overridable, result_qos
 from hmr_ros.perception.crop_reading import FrameRecord
+from hmr_ros.perception.keypoints2d import KeypointFinder, settings_of
+from hmr_ros.runtime import Engine
 
 ImageMessage = Image | CompressedImage
+HOW_TO_GET_ONE = (
+    'hmr engines lists those there are. Train one (hmr train mgil CONFIG --out DIR) and export it '
+    '(hmr export mgil DIR/weights.safetensors), or set parameter keypoint_engine to the path of an '
+    'ONNX file of your own with the outputs simcc_x and simcc_y')
 
 
 class Reader(Protocol):
@@ -42,6 +48,19 @@ class BoxesNode(EngineNode):
         super().__init__(**node_arguments)
         self._last_header = Header()
         self._pairing: ExactPairing[ImageMessage, PersonBoxArray] = ExactPairing(1)
+
+    def open_finder(self) -> tuple[Engine, KeypointFinder]:
+        """
+        Open the engine that parameter keypoint_engine names, and what reads it.
+
+        Raises NodeError, which says how to get one, when the manifest has no such name.
+        """
+        max_people = self.parameters['max_people']
+        engine = self.open_engine(
+            self.parameters['keypoint_engine'], max_people,
+            threads_for(self.parameters['threads']), HOW_TO_GET_ONE)
+        return engine, KeypointFinder(
+            engine, settings_of(engine, max_people, self.parameters['score_mode']))
 
     def create_outputs(self) -> None:
         """Advertise the people."""

@@ -10,7 +10,8 @@ from typing import Any
 
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import ManagedNode
-from hmr_ros.runtime import BuildOptions, BuildWatch, Engine, load_fastest
+from hmr_ros.runtime import (
+    BuildOptions, BuildWatch, Engine, EngineError, load_fastest, resolve_engine)
 
 # The shipped networks are small, and more cores were not measured.
 _MOST_THREADS = 4
@@ -42,11 +43,13 @@ class EngineNode(ManagedNode):
         self._destroyed = False
         self._told_progress_s = 0.0
 
-    def open_engine(self, name: str, max_batch: int, threads: int = 1) -> Engine:
+    def open_engine(
+            self, name: str, max_batch: int, threads: int = 1, how_to_get_one: str = '') -> Engine:
         """
         Open an engine for at most `max_batch` people; it is closed by `unload`.
 
-        threads  processor cores of one call, where it runs on the processor
+        threads         processor cores of one call, where it runs on the processor
+        how_to_get_one  what to tell when the manifest has no engine of that name
 
         Where it must be built first, a warning says so, and diagnostics show how far it is.
         """
@@ -56,6 +59,10 @@ class EngineNode(ManagedNode):
         try:
             engine = self._open_engine(
                 name, self.parameters['backend'], self.parameters['precision'], threads, options)
+        except EngineError as error:
+            if not how_to_get_one or _is_known(name):
+                raise
+            raise NodeError(f'{error}. {how_to_get_one}') from error
         finally:
             self.diagnostics.facts.pop('engine_build', None)
         self._engines.append(engine)
@@ -63,6 +70,12 @@ class EngineNode(ManagedNode):
         self.get_logger().info(
             f'engine {engine.name} on {engine.backend} ({engine.precision}): {engine.reason}')
         return engine
+
+    def show_engine(self, engine: Engine) -> None:
+        """Show in diagnostics which engine this node works with."""
+        self.diagnostics.facts.update(
+            engine=engine.name, backend=engine.backend, precision=engine.precision,
+            engine_sha256=engine.sha256)
 
     def unload(self) -> None:
         """Free the engines."""
@@ -91,3 +104,12 @@ class EngineNode(ManagedNode):
         # Configure keeps the timer from publishing.
         self.diagnostics.facts['engine_build'] = text
         self.publish_diagnostics()
+
+
+def _is_known(name: str) -> bool:
+    """Tell whether the manifest has an engine of that name; paths are known."""
+    try:
+        resolve_engine(name)
+    except EngineError:
+        return False
+    return True

@@ -8,16 +8,7 @@ import sys
 from hmr_ros.msg import Keypoints2DArray, PersonBoxArray
 from hmr_ros.nodes.boxes_node import BoxesNode, ImageMessage
 from hmr_ros.nodes.conversions import boxes_from_message, keypoints_to_message, pixels_of
-from hmr_ros.nodes.engine_node import threads_for
-from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import run_nodes
-from hmr_ros.perception.keypoints2d import KeypointFinder, settings_of
-from hmr_ros.runtime import Engine, EngineError, resolve_engine
-
-HOW_TO_GET_ONE = (
-    'No engine of mgil is shipped: train one (hmr train mgil CONFIG --out DIR) and export it (hmr '
-    'export mgil DIR/weights.safetensors), or set parameter keypoint_engine to the path of an ONNX '
-    'file of your own with the outputs simcc_x and simcc_y')
 
 
 class KeypointsNode(BoxesNode):
@@ -29,12 +20,8 @@ class KeypointsNode(BoxesNode):
     def load(self) -> None:
         """Load the engine."""
         self.unload()
-        self._engine = self._open(self.parameters['keypoint_engine'])
-        self._finder = KeypointFinder(self._engine, settings_of(
-            self._engine, self.parameters['max_people'], self.parameters['score_mode']))
-        self.diagnostics.facts.update(
-            engine=self._engine.name, backend=self._engine.backend,
-            precision=self._engine.precision, engine_sha256=self._engine.sha256)
+        self._engine, self._finder = self.open_finder()
+        self.show_engine(self._engine)
 
     def process(self, item: tuple[ImageMessage, PersonBoxArray]) -> None:
         """Find the keypoints of the people of one frame and publish them."""
@@ -51,25 +38,6 @@ class KeypointsNode(BoxesNode):
         """Publish that nobody is there any more."""
         self._publisher.publish(
             keypoints_to_message([], self._last_header, (0, 0), self._engine))
-
-    def _open(self, name: str) -> Engine:
-        """Open an engine; NodeError says how to get one when the manifest has no such name."""
-        try:
-            return self.open_engine(
-                name, self.parameters['max_people'], threads_for(self.parameters['threads']))
-        except EngineError as error:
-            if _is_known(name):
-                raise
-            raise NodeError(f'{error}. {HOW_TO_GET_ONE}') from error
-
-
-def _is_known(name: str) -> bool:
-    """Tell whether the manifest has an engine of that name; paths are known."""
-    try:
-        resolve_engine(name)
-    except EngineError:
-        return False
-    return True
 
 
 def main(args: list[str] | None = None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,11 @@ from hmr_ros.nodes.lifecycle import run_nodes
 from hmr_ros.nodes.qos import image_qos
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.errors import PerceptionError
-from hmr_ros.perception.person import Person
+from hmr_ros.perception.keypoints2d import KeypointFinder
+from hmr_ros.perception.person import Person, PersonBox
 from hmr_ros.perception.recoveries import NearFarRecovery, recovery_for
+from hmr_ros.perception.refinement import Refiner
+from hmr_ros.runtime import Engine, EngineError
 
 NO_FEATURE = np.zeros(0, np.float32)
 
@@ -38,12 +42,16 @@ class MeshRecoveryNode(BoxesNode):
         """Declare parameters. Raises NodeError when one of them is not allowed."""
         super().__init__(**node_arguments)
         self._camera_info: CameraInfo | None = None
+        self._finder: KeypointFinder | None = None
+        self._refiner: Refiner | None = None
 
     def load(self) -> None:
-        """Load one engine or two, and the body model."""
+        """Load one engine or two, the body model, and the engine of keypoints to refine by."""
         self.unload()
         self._body: BodyModel = load_body(self.parameters['body_model'])
         self._load_engines()
+        if self.parameters['refine'] == 'keypoints':
+            self._load_refiner()
         facts = {'engine': 'name', 'backend': 'backend', 'precision': 'precision',
                  'engine_sha256': 'sha256'}
         self.diagnostics.facts.update(
@@ -65,8 +73,11 @@ class MeshRecoveryNode(BoxesNode):
         pixels, order = pixels_of(image)
         height, width = pixels.shape[:2]
         camera = self._camera_for(width, height)
-        people = self._recovery.recover(pixels, order, camera, boxes_from_message(boxes))
+        found = boxes_from_message(boxes)
+        people = self._recovery.recover(pixels, order, camera, found)
         self.note_record(self._recovery, 'decode_ik')
+        if self._refiner is not None and people:
+            people = self._refined(people, pixels, order, camera, found)
         if isinstance(self._recovery, NearFarRecovery):
             self.diagnostics.facts['far_persons'] = str(self._recovery.far_people)
         self.publish_people(self._message(image.header, camera, people))
@@ -88,10 +99,37 @@ class MeshRecoveryNode(BoxesNode):
                 self.open_engine(name, max_people, threads), self._body, max_people))
         self._recovery = recoveries[0] if len(recoveries) == 1 else NearFarRecovery(
             *recoveries, self.parameters['engine.far_below_px'], max_people)
+        self._body_engines: list[Engine] = list(self._engines)
+
+    def _load_refiner(self) -> None:
+        engine, self._finder = self.open_finder()
+        self._refiner = Refiner(self._body)
+        self.diagnostics.facts.update(
+            keypoint_engine=engine.name, keypoint_engine_sha256=engine.sha256)
+
+    def _refined(
+            self, people: list[Person], image: np.ndarray, color_order: str, camera: Camera,
+            boxes: list[PersonBox]) -> list[Person]:
+        """Bring people nearer to their keypoints; as they were where none can be found."""
+        start, counters = time.perf_counter(), self.diagnostics.counters
+        try:
+            keypoints = self._finder.find(
+                image, color_order, boxes, self.parameters['min_keypoint_score'])
+        except (PerceptionError, EngineError) as error:
+            counters['frames_unrefined'] += 1
+            self.complain('refine', f'people are published unrefined: {error}')
+            return people
+        found = time.perf_counter()
+        people = self._refiner.refine(people, keypoints, camera)
+        self.diagnostics.add_latency('keypoints', 1e3 * (found - start))
+        self.diagnostics.add_latency('refine', 1e3 * (time.perf_counter() - found))
+        counters['people_refined'] = self._refiner.refined
+        counters['people_unrefined'] = self._refiner.unrefined
+        return people
 
     def _of_engines(self, fact: str) -> str:
-        """Say something of each engine, the near one first; of a single one as it is."""
-        return ','.join(str(getattr(engine, fact)) for engine in self._engines)
+        """Say something of each engine of bodies, the near one first; of a single one as it is."""
+        return ','.join(str(getattr(engine, fact)) for engine in self._body_engines)
 
     def _camera_for(self, width: int, height: int) -> Camera:
         """Return the calibrated camera, else the assumed one. Raises NodeError without either."""

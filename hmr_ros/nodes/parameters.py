@@ -14,11 +14,13 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from hmr_ros.nodes.errors import NodeError
+from hmr_ros.perception.detection import HogSettings
+from hmr_ros.perception.learned_detection import LearnedSettings
 from hmr_ros.perception.one_euro import OneEuroSettings
 from hmr_ros.perception.simcc import COUNTED_FROM, SCORE_MODES
 from hmr_ros.perception.smoothing import SmoothingSettings
 
-SMOOTHING = SmoothingSettings()
+HOG, LEARNED, SMOOTHING = HogSettings(), LearnedSettings(), SmoothingSettings()
 Value = Union[bool, int, float, str, list]
 
 
@@ -113,6 +115,15 @@ THREADS = (
     P('threads', 0, 'processor cores of one call of the engine; 0: half of those that the '
       'process may use, at most 4', 0, 256),
 )
+KEYPOINTS = (
+    P('keypoint_engine', 'mgil', 'engine of 2D keypoints: name in engines/manifest.yaml, or path '
+      'of an engine file'),
+    P('score_mode', 'auto', 'confidence of a keypoint, of its peaks along x and y: auto as the '
+      'engine says, max for engines trained with label smoothing, min for Gaussian labels',
+      choices=('auto', *SCORE_MODES)),
+    P('min_keypoint_score', COUNTED_FROM, 'lowest confidence of a keypoint that counts as found',
+      0.0, 1.0, dynamic=True),
+)
 BOXES = (
     P('max_people', 32, 'most people per frame, the best scores first', 1, 1000),
     P('paired_images', 10, 'images kept until their boxes or people arrive', 1, 200),
@@ -150,13 +161,28 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         P('between_detections', 'predict', 'images that come while the detector is at work: '
           'predict gives all images the boxes of tracks that move on, at once; drop gives boxes '
           'only to images that were searched', choices=('predict', 'drop'), dynamic=True),
-        P('detector.min_person', 0.11, 'smallest person, part of the image height', 0.02, 1.0),
-        P('detector.min_weight', 0.3, 'lowest support vector weight that counts', -1.0, 5.0),
-        P('detector.min_hits', 2, 'fewest overlapping windows that count', 1, 50),
-        P('detector.scan_frames', 6, 'frames after which every place has been searched', 1, 6),
-        P('detector.max_people', 32, 'most people per frame', 1, 1000),
-        P('tracking.birth_score', 0.9, 'mean score of detections before a track is published',
-          0.0, 1.0),
+        P('detector_method', 'hog', "hog: OpenCV's people detector, no engine; learned: a network",
+          choices=('hog', 'learned')),
+        P('detector_engine', 'mgil_detector',
+          'of learned: name in engines/manifest.yaml, or path of an engine file'),
+        *BACKEND,
+        *THREADS,
+        P('detector.min_person', HOG.min_person, 'of hog: smallest person, part of the image '
+          'height', 0.02, 1.0),
+        P('detector.min_weight', HOG.min_weight, 'of hog: lowest support vector weight that counts',
+          -1.0, 5.0),
+        P('detector.min_hits', HOG.min_hits, 'of hog: fewest overlapping windows that count', 1,
+          50),
+        P('detector.scan_frames', HOG.scan_frames,
+          'of hog: frames after which every place has been searched', 1, 6),
+        P('detector.max_people', HOG.max_people, 'most people per frame', 1, 1000),
+        P('learned_detector.min_score', LEARNED.min_score, 'lowest score that counts', 0.0, 1.0),
+        P('learned_detector.max_overlap', LEARNED.max_overlap, 'intersection over union with a '
+          'better box up to which one is somebody else', 0.0, 1.0),
+        P('learned_detector.min_person', LEARNED.min_person,
+          'smallest person, part of the image height', 0.0, 1.0),
+        P('tracking.birth_score', 0.9, 'of hog: mean score of detections before a track is '
+          'published', 0.0, 1.0),
     ) + TRACKING,
     'detection_bridge': COMMON + (
         P('person_class_ids', ['person', '0'], 'class ids of people, as the detector writes them',
@@ -179,16 +205,16 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         *BOXES,
         P('publish_features', True, 'fill SmplPerson.feature for a temporal smoother',
           dynamic=True),
+        P('refine', 'none', 'keypoints: turn and shift bodies as a whole until they show their '
+          'joints at 2D keypoints, which keypoint_engine finds in every frame',
+          choices=('none', 'keypoints')),
+        *KEYPOINTS,
     ),
     'keypoints': COMMON + IMAGE + (
-        P('keypoint_engine', 'mgil', 'name in engines/manifest.yaml, or path of an engine file'),
+        *KEYPOINTS,
         *BACKEND,
         *THREADS,
         *BOXES,
-        P('min_keypoint_score', COUNTED_FROM,
-          'lowest confidence of a keypoint that counts as found', 0.0, 1.0, dynamic=True),
-        P('score_mode', 'max', 'confidence of a keypoint, of its peaks along x and y: max for '
-          'engines trained with label smoothing, min for Gaussian labels', choices=SCORE_MODES),
     ),
     'temporal_smoother': COMMON + (
         P('method', 'auto', 'learned: a temporal engine, one_euro where none fits the features; '

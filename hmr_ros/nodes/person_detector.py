@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import sys
 import time
 
@@ -13,12 +13,19 @@ from std_msgs.msg import Header
 
 from hmr_ros.msg import PersonBoxArray
 from hmr_ros.nodes.conversions import bgr_pixels, boxes_to_message
-from hmr_ros.nodes.lifecycle import ManagedNode, run_nodes
+from hmr_ros.nodes.engine_node import EngineNode, threads_for
+from hmr_ros.nodes.lifecycle import run_nodes
 from hmr_ros.nodes.pairing import nanoseconds
 from hmr_ros.nodes.qos import overridable, result_qos
 from hmr_ros.perception.detection import HogPersonDetector, HogSettings
+from hmr_ros.perception.learned_detection import LearnedPersonDetector, LearnedSettings
 from hmr_ros.perception.person import PersonBox
 from hmr_ros.perception.tracking import Forecast, PersonTracker, TrackerSettings
+
+HOW_TO_GET_ONE = (
+    'Train one (hmr train mgil_detector CONFIG --out DIR) and export it (hmr export mgil_detector '
+    'DIR/weights.safetensors), set parameter detector_engine to the path of an ONNX file of your '
+    'own with the outputs boxes and scores, or detector_method to hog, which needs none')
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class _Outlook:
         return self.forecast.at(_seconds(image.header))
 
 
-class PersonDetectorNode(ManagedNode):
+class PersonDetectorNode(EngineNode):
     """
     Publishes `person_boxes` for `image`.
 
@@ -62,8 +69,16 @@ class PersonDetectorNode(ManagedNode):
 
     def load(self) -> None:
         """Make detector and tracker as the parameters say."""
-        self._detector = HogPersonDetector(HogSettings(**self.parameters.group('detector')))
-        self._tracker = PersonTracker(TrackerSettings(**self.parameters.group('tracking')))
+        self.unload()
+        tracking = TrackerSettings(**self.parameters.group('tracking'))
+        if self.parameters['detector_method'] == 'hog':
+            self._detector = HogPersonDetector(HogSettings(**self.parameters.group('detector')))
+        else:
+            self._detector = self._learned_detector()
+            # What its own threshold lets through may be a track.
+            tracking = replace(tracking, birth_score=0.0)
+        self._tracker = PersonTracker(tracking)
+        self.diagnostics.facts['detector'] = self.parameters['detector_method']
         self._outlook: _Outlook | None = None
         self._forecasts = 0
         self._last_header = Header()
@@ -98,6 +113,15 @@ class PersonDetectorNode(ManagedNode):
     def farewell(self) -> None:
         """Publish that nobody is there any more."""
         self._publisher.publish(boxes_to_message([], self._last_header, (0, 0)))
+
+    def _learned_detector(self) -> LearnedPersonDetector:
+        engine = self.open_engine(
+            self.parameters['detector_engine'], 1, threads_for(self.parameters['threads']),
+            HOW_TO_GET_ONE)
+        self.show_engine(engine)
+        return LearnedPersonDetector(engine, LearnedSettings(
+            max_people=self.parameters['detector.max_people'],
+            **self.parameters.group('learned_detector')))
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self.diagnostics.note_input()

@@ -30,6 +30,21 @@ class Network(Protocol):
         ...
 
 
+class Tensor(Protocol):
+    """A named input or output; `shape` has -1 where the number of people goes."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class DescribedNetwork(Network, Protocol):
+    """An engine that says what it takes and gives."""
+
+    name: str
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+
+
 class CroppingNetwork(Network, Protocol):
     """An engine that may cut bilinear crops itself, so that their batch never leaves its device."""
 

@@ -93,9 +93,15 @@ def level_table(mean: float, std: float) -> np.ndarray:
     return ((np.arange(256, dtype=np.float64) / 255 - mean) / std).astype(np.float32)
 
 
-def _normalise(
+def normalise(
         crop: np.ndarray, color_order: str, tables: Sequence[np.ndarray], row: np.ndarray) -> None:
-    """Write `crop` (size, size[, 3]) in `color_order` into `row` float32 (3, size, size)."""
+    """
+    Write a crop into a row of a batch.
+
+    crop    uint8 `(H, W, 3)` in `color_order` 'rgb' or 'bgr', or `(H, W)` for 'gray'
+    tables  see `level_tables`
+    row     float32 `(3, H, W)`, R, G, B
+    """
     planes = [crop] if crop.ndim == 2 else cv2.split(crop)
     # A table look-up per channel is several times faster than float arithmetic on every pixel.
     for target, source, table in zip(row, RGB_PLANES[color_order], tables):
@@ -218,7 +224,7 @@ def cut_crops(
     """
     batch, tables = np.empty((len(transforms), 3, size, size), np.float32), level_tables(mean, std)
     for row, transform in zip(batch, transforms):
-        _normalise(style.cut(image, transform), color_order, tables, row)
+        normalise(style.cut(image, transform), color_order, tables, row)
     return batch
 
 

@@ -172,6 +172,12 @@ def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return common / np.where(union > 0, union, 1)
 
 
+def score_of(weight: float) -> float:
+    """Score of a person, 0 to 1, whose best window has this weight."""
+    # The machine's weight is a distance from its decision border: 0 is even chances.
+    return float(1 / (1 + np.exp(-2 * weight)))
+
+
 def _tight(window: np.ndarray) -> np.ndarray:
     """Cut the margin of a HOG window down to the person."""
     x, tall = 0.5 * (window[0] + window[2]), window[3] - window[1]
@@ -205,7 +211,5 @@ def _merge(windows: np.ndarray, weights: np.ndarray, settings: HogSettings) -> l
             continue
         kept.append(windows[best])
         window = np.average(windows[members], axis=0, weights=weights[members] + 1e-6)
-        # The machine's weight is a distance from its decision border: 0 is even chances.
-        score = 1 / (1 + np.exp(-2 * weights[best]))
-        people.append(PersonBox(_tight(window), float(score)))
+        people.append(PersonBox(_tight(window), score_of(weights[best])))
     return people

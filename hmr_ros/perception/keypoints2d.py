@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Sequence
+from typing import Sequence
 
 import numpy as np
 
 from hmr_ros.perception import simcc
 from hmr_ros.perception.crop_reading import (
-    certainty_of, CropReader, CropSettings, Network, Outputs, Placed)
+    certainty_of, CropReader, CropSettings, DescribedNetwork, Outputs, Placed)
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.person import PersonBox, PersonKeypoints
 
@@ -19,29 +19,15 @@ _TURNED = {'rgb': 'bgr', 'bgr': 'rgb'}
 _OUTPUTS = ('simcc_x', 'simcc_y')
 
 
-class Tensor(Protocol):
-    """A named input or output; `shape` has -1 where the number of people goes."""
-
-    name: str
-    shape: tuple[int, ...]
-
-
-class PoseNetwork(Network, Protocol):
-    """What finding keypoints asks of an engine."""
-
-    name: str
-    inputs: Sequence[Tensor]
-    outputs: Sequence[Tensor]
-
-
 @dataclass(frozen=True)
 class KeypointSettings(CropSettings):
     """
-    How crops are made and outputs are read; all but `score_mode` come with the engine.
+    How crops are made and outputs are read; all but the most people come with the engine.
 
     mean, std    per channel of the crop, in its order
     color_order  of the channels of the crop: rgb or bgr
     score_mode   see `simcc.decode`
+    top_score    peak that means a certain keypoint: confidences are shares of it, 1 at most
     """
 
     image_size: int = 64
@@ -49,31 +35,40 @@ class KeypointSettings(CropSettings):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     color_order: str = 'rgb'
     score_mode: str = 'max'
+    top_score: float = 1.0
 
 
 def settings_of(
-        engine: PoseNetwork, max_people: int = 32, score_mode: str = 'max') -> KeypointSettings:
+        engine: DescribedNetwork, max_people: int = 32,
+        score_mode: str = 'auto') -> KeypointSettings:
     """
     Return the settings that an engine asks for by its tensors and its manifest entry.
 
-    An engine without an entry gets crops in RGB with the mean and deviation of ImageNet. Raises
-    PerceptionError when it is no engine for COCO's keypoints in square crops.
+    score_mode  auto: the engine's own
+
+    An engine without an entry gets crops in RGB with the mean and deviation of ImageNet, and the
+    higher peak is the score. Raises PerceptionError when it is no engine for COCO's keypoints in
+    square crops.
     """
     size = _image_size(engine)
     shapes = {tensor.name: tuple(tensor.shape) for tensor in engine.outputs}
     _check_shapes(engine.name, {name: shapes.get(name, ()) for name in _OUTPUTS})
     facts = getattr(engine, 'entry', None)
     color_order = getattr(facts, 'color_order', 'rgb')
-    if color_order not in _TURNED:
-        raise PerceptionError(
-            f'engine {engine.name!r} wants crops in {color_order!r}; expected rgb or bgr. Write '
-            'one of these into its manifest entry')
+    own_mode = getattr(facts, 'score_mode', '') or KeypointSettings.score_mode
+    for fact, value, allowed in (('color_order', color_order, tuple(_TURNED)),
+                                 ('score_mode', own_mode, simcc.SCORE_MODES)):
+        if value not in allowed:
+            raise PerceptionError(
+                f'engine {engine.name!r} says {fact} {value!r}; expected {" or ".join(allowed)}. '
+                'Write one of these into its manifest entry')
     return KeypointSettings(
         size, *((facts.mean, facts.std) if facts else ()), max_people=max_people,
-        color_order=color_order, score_mode=score_mode)
+        color_order=color_order, score_mode=own_mode if score_mode == 'auto' else score_mode,
+        top_score=getattr(facts, 'top_score', KeypointSettings.top_score))
 
 
-def _image_size(engine: PoseNetwork) -> int:
+def _image_size(engine: DescribedNetwork) -> int:
     shapes = {tensor.name: tuple(tensor.shape) for tensor in engine.inputs}
     image = shapes.get('image', ())
     if len(shapes) != 1 or len(image) != 4 or image[1] != 3 or image[2] != image[3]:
@@ -99,7 +94,7 @@ class KeypointFinder(CropReader[PersonKeypoints]):
     style = simcc.CROPS
     _settings: KeypointSettings
 
-    def __init__(self, engine: PoseNetwork, settings: KeypointSettings | None = None) -> None:
+    def __init__(self, engine: DescribedNetwork, settings: KeypointSettings | None = None) -> None:
         """`settings` None: see `settings_of`, which says what is raised, too."""
         super().__init__(engine, settings or settings_of(engine))
 
@@ -131,6 +126,7 @@ class KeypointFinder(CropReader[PersonKeypoints]):
         vectors = simcc.probabilities(outputs)
         points, confidence = simcc.decode(
             vectors, vectors.x.shape[2] / self._settings.image_size, self._settings.score_mode)
+        confidence = np.minimum(confidence / self._settings.top_score, 1)
         points = simcc.to_image(points, [transform for _, transform in used])
         points[confidence < min_score] = np.nan
         scores = simcc.person_scores(

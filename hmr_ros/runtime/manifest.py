@@ -7,7 +7,7 @@ A file is only ever loaded when its SHA-256 is the one written there.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, MISSING
 import hashlib
 import os
 from pathlib import Path
@@ -32,13 +32,15 @@ class ManifestEntry:
     One network file.
 
     name              how `load_engine` knows it
-    network           the system: keypoint_guided, rsc_net, bidrn, mgil or digitizer_2k2k
+    network           the system: keypoint_guided, rsc_net, bidrn, mgil, mgil_detector or
+                      digitizer_2k2k
     file              file name in the folder of the manifest
     sha256            hex digest of the file
     opset             ONNX operator set
     inputs, outputs   name -> shape, -1 where the batch size goes
-    image_size        side in pixels of the square crop, 0 without an image input
-    mean, std         normalisation per channel R, G, B of values 0 to 1, empty without an image
+    image_size        side in pixels of the square crop, 0 without an image input; width of the
+                      picture of a detector, whose height `inputs` say
+    mean, std         normalisation per channel of values 0 to 1, empty without an image
     projection        camera of the keypoints: real_camera or known_box (keypoint_guided sheet, 1.3)
     weights           how the file stores its weights: float32, float16 or int8
     keypoints_sha256  digest of the list of keypoint vertices it was trained with, '' when none
@@ -49,6 +51,11 @@ class ManifestEntry:
     dtypes            of the tensors that are not float32, name -> dtype
     regressor_relu    whether its iterative regressor has activations (rsc_net sheet, 2.2), None
                       without such a regressor
+    color_order       of the channels of the image: rgb or bgr
+    score_mode        which of a keypoint's two peaks is its score (mgil sheet, 1): max or min, ''
+                      for engines without such peaks
+    flip_shift        bins of the flip test (mgil sheet, 1), None for split ratio - 1
+    top_score         peak that means a certain keypoint; scores are shares of it
     training_data     one sentence
     accuracy          measured numbers, name -> value, units in the names
     licence           SPDX name of the licence of the weights
@@ -74,6 +81,10 @@ class ManifestEntry:
     quantized_from: str = ''
     dtypes: Mapping[str, str] = field(default_factory=dict)
     regressor_relu: bool | None = None
+    color_order: str = 'rgb'
+    score_mode: str = ''
+    flip_shift: int | None = None
+    top_score: float = 1.0
     training_data: str = ''
     accuracy: Mapping[str, Any] = field(default_factory=dict)
 
@@ -101,9 +112,8 @@ def _entry(name: str, raw: Any, path: Path) -> ManifestEntry:
     if not isinstance(raw, dict):
         raise EngineError(f'{path}: engine {name!r} must be a table of fields; write it again')
     known = {item.name for item in fields(ManifestEntry)} - {'name'}
-    needed = known - {
-        'projection', 'weights', 'keypoints_sha256', 'body_model', 'body_model_sha256',
-        'features_of', 'quantized_from', 'dtypes', 'regressor_relu', 'training_data', 'accuracy'}
+    needed = {item.name for item in fields(ManifestEntry)
+              if item.default is MISSING and item.default_factory is MISSING} - {'name'}
     for kind, names in (('lacks', needed - set(raw)), ('has unknown', set(raw) - known)):
         if names:
             raise EngineError(

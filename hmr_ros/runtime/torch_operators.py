@@ -65,6 +65,15 @@ def _average_pool(
         bool(count_include_pad))
 
 
+@_operator('BatchNormalization')
+def _batch_normalization(
+        x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, *,
+        epsilon: float = 1e-5, momentum: float = 0.9, training_mode: int = 0) -> Tensor:
+    if training_mode:
+        raise TypeError('norms that are still being trained are not supported')
+    return functional.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
+
+
 @_operator('Cast')
 def _cast(x: Tensor, *, to: int) -> Tensor:
     if to not in _TYPES:
@@ -197,6 +206,20 @@ def _reduce_sum(x: Tensor, axes: Sequence[int], *, keepdims: int = 1) -> Tensor:
 def _reshape(x: Tensor, shape: Sequence[int], *, allowzero: int = 0) -> Tensor:
     return x.reshape(shape if allowzero else [
         x.shape[axis] if size == 0 else size for axis, size in enumerate(shape)])
+
+
+@_operator('Resize', tensors=1)
+def _resize(
+        x: Tensor, roi: None = None, scales: Sequence[float] = (), *, mode: bytes = b'nearest',
+        coordinate_transformation_mode: bytes = b'half_pixel',
+        nearest_mode: bytes = b'round_prefer_floor', cubic_coeff_a: float = -0.75) -> Tensor:
+    asked = mode, coordinate_transformation_mode, nearest_mode
+    if asked != (b'nearest', b'asymmetric', b'floor') or any(
+            scale % 1 or scale < 1 for scale in scales):
+        raise TypeError(f'only whole pixels can be repeated, not {asked} by {list(scales)}')
+    for axis, scale in enumerate(scales):
+        x = x.repeat_interleave(int(scale), axis) if scale > 1 else x
+    return x
 
 
 @_operator('Shape')

@@ -28,37 +28,64 @@ def runner(content: bytes, path: Path, threads: int) -> Run:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """
+    How far points of N people are from others.
+
+    name, unit  for reports
+    budget      what int8 may cost, in that unit
+    errors      points and others `(N, K, D)` to a number for each person `(N,)`
+    """
+
+    name: str
+    unit: str
+    budget: float
+    errors: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+#: of joints in 3D, after the best similarity.
+BODIES = Measure(
+    'pa_mpjpe', 'mm', 1.0, lambda found, true: 1000 * aligned_errors(found, true).mean(axis=1))
+
+
+@dataclass(frozen=True)
 class Loss:
     """
-    What a network loses to its float original, in mm, after the best similarity.
+    What a network loses to its float original, in the unit of a Measure.
 
-    moved_mm   mean distance of its joints from those of the original: small losses show, too
-    change_mm  how much more PA-MPJPE it has
-    spread_mm  standard error of `change_mm` over the people
+    moved   how far its points are from those of the original: small losses show, too
+    change  how much farther it is from the truth
+    spread  standard error of `change` over the people
     """
 
-    moved_mm: float
-    change_mm: float
-    spread_mm: float
+    moved: float
+    change: float
+    spread: float
+
+    def row(self, unit: str) -> dict[str, float]:
+        """Return the numbers as a report names them."""
+        return {f'{name}_{unit}': value for name, value in vars(self).items()}
 
 
 class Judge:
     """Compares networks with their float original on the same people."""
 
     def __init__(
-            self, joints: Callable[[Run], np.ndarray], true: np.ndarray, original: Run) -> None:
-        """Take what reads joints `(N, K, 3)` off a network, the true ones, metres, and it."""
-        self._joints, self._true = joints, true
-        self._original = joints(original)
-        self._errors = aligned_errors(self._original, true).mean(axis=1)
+            self, points: Callable[[Run], np.ndarray], true: np.ndarray, original: Run,
+            measure: Measure = BODIES) -> None:
+        """Take what reads points `(N, K, D)` off a network, the true ones, and it."""
+        self.measure = measure
+        self._points, self._true = points, true
+        self._original = points(original)
+        self._errors = measure.errors(self._original, true)
 
     def loss(self, run: Run) -> Loss:
         """Return what `run` loses."""
-        joints = self._joints(run)
-        change = aligned_errors(joints, self._true).mean(axis=1) - self._errors
+        points = self._points(run)
+        change = self.measure.errors(points, self._true) - self._errors
         return Loss(
-            float(1000 * aligned_errors(joints, self._original).mean()),
-            float(1000 * change.mean()), float(1000 * change.std() / np.sqrt(len(change))))
+            float(self.measure.errors(points, self._original).mean()), float(change.mean()),
+            float(change.std() / np.sqrt(len(change))))
 
 
 @dataclass(frozen=True)
@@ -72,7 +99,11 @@ class LayerLoss:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to be quantized: float model, for whom, ranges of its activations, its judge."""
+    """
+    A network to be quantized: float model, for whom, ranges of its activations, its judge.
+
+    float_parts  layers with one of these in their names stay in float
+    """
 
     model: onnx.ModelProto
     target: Target
@@ -80,6 +111,13 @@ class Candidate:
     judge: Judge
     path: Path
     threads: int = 1
+    float_parts: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that may be int8, in order."""
+        return tuple(name for name in quantizable(self.model, self.target)
+                     if not any(part in name for part in self.float_parts))
 
     def loss(self, layers: Sequence[str]) -> Loss:
         """Return what the network loses with `layers` in int8."""
@@ -90,7 +128,7 @@ class Candidate:
 def layer_losses(candidate: Candidate) -> Iterator[LayerLoss]:
     """Quantize each layer alone, in the order of the network."""
     operators = {node.name: node.op_type for node in candidate.model.graph.node}
-    for layer in quantizable(candidate.model, candidate.target):
+    for layer in candidate.layers:
         yield LayerLoss(layer, operators[layer], candidate.loss([layer]))
 
 
@@ -104,19 +142,21 @@ class Choice:
 
 
 def choose_layers(
-        candidate: Candidate, losses: Sequence[LayerLoss], budget_mm: float) -> Choice:
+        candidate: Candidate, losses: Sequence[LayerLoss], budget: float) -> Choice:
     """
-    Leave layers in float, the worst first, until the whole keeps to `budget_mm` of PA-MPJPE.
+    Leave layers in float, the worst first, until the whole keeps to `budget`.
 
     Its loss with one standard error on top counts. Raises TrainingError when no layer is left.
     """
-    worst = [one.layer for one in sorted(losses, key=lambda one: -one.loss.moved_mm)]
+    worst = [one.layer for one in sorted(losses, key=lambda one: -one.loss.moved)]
     for count in range(len(worst)):
         kept = worst[:count]
         int8 = tuple(one.layer for one in losses if one.layer not in kept)
         loss = candidate.loss(int8)
-        if loss.change_mm + loss.spread_mm <= budget_mm:
+        if loss.change + loss.spread <= budget:
             return Choice(int8, tuple(kept), loss)
+    measure = candidate.judge.measure
     raise TrainingError(
-        f'no layer of {candidate.path} can be int8 within {budget_mm:g} mm of PA-MPJPE; allow '
+        f'no layer of {candidate.path} can be int8 within {budget:g} {measure.unit} of '
+        f'{measure.name}; allow '
         'more, calibrate on more people, or keep the float engine')

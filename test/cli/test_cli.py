@@ -35,7 +35,7 @@ def test_every_command_shows_its_help():
               ('import-checkpoint',),
               ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),
               ('benchmark', 'pipeline'), ('benchmark', 'naive'), ('benchmark', 'smoother'),
-              ('benchmark', 'crops'),
+              ('benchmark', 'crops'), ('benchmark', 'refinement'),
               ('body',), ('body', 'build'), ('body', 'show')]
     for words in listed:
         result = run(*words, '--help')
@@ -157,6 +157,20 @@ def test_all_engines_are_timed_and_measured_under_load(tmp_path):
         run('benchmark', 'engines', '--backend', 'cuda')
 
 
+def test_refinement_is_timed(tmp_path):
+    run('benchmark', 'refinement', '--people', '2', '--people', '3', '--seconds', '0.05', '--json',
+        str(tmp_path / 'r.json'))
+    rows = json.loads((tmp_path / 'r.json').read_text())['rows']
+    assert [row['people'] for row in rows] == [2, 3] and all(row['p50_ms'] > 0 for row in rows)
+
+
+@pytest.mark.torch
+def test_refining_by_an_engine_of_another_network_is_refused():
+    pytest.importorskip('numba', reason='held-out people are rendered')
+    with pytest.raises(RuntimeError, match='keypoint_guided; expected a pose engine of mgil'):
+        run('evaluate', 'keypoint_guided', '--refine', 'keypoint_guided', '--samples', '2')
+
+
 def test_unknown_dataset_is_refused(tmp_path):
     with pytest.raises(RuntimeError, match='mpi_inf_3dhp'):
         run('evaluate', 'keypoint_guided', '--dataset', 'lsp', '--data', str(tmp_path))
@@ -209,6 +223,10 @@ def test_weights_of_mgil_become_an_engine_and_are_judged(tmp_path):
     assert [row['pixels'] for row in rows] == 2 * [24, 48, 96, 'all']
     # The same network in both forms says the same.
     assert all(row['pck_change'] == 0 and row['ap_change'] == 0 for row in rows[4:])
+    run('evaluate', 'mgil', '--engine', str(weights), '--samples', '3', '--flip', '--json',
+        str(tmp_path / 'flip.json'))
+    report = json.loads((tmp_path / 'flip.json').read_text())
+    assert report['look'] == 'flip' and len(report['rows']) == 4
 
 
 def test_body_show(tmp_path):

@@ -10,7 +10,8 @@ pytest.importorskip('torch', reason='the pictures of training need torch')
 pytest.importorskip('numba', reason='synthetic people need numba')
 from hmr_ros.body import load_body  # noqa: E402
 from hmr_ros.evaluation import mgil  # noqa: E402
-from hmr_ros.evaluation.mgil import compared, Contender, Findings, findings  # noqa: E402
+from hmr_ros.evaluation.mgil import compared, Findings, findings  # noqa: E402
+from hmr_ros.evaluation.mgil_contender import Contender  # noqa: E402
 from hmr_ros.evaluation.oks import COCO_SIGMAS, oks  # noqa: E402
 from hmr_ros.training.mgil.config import WIDE  # noqa: E402
 from hmr_ros.training.mgil.pictures import compose, Pictures  # noqa: E402

@@ -31,6 +31,7 @@ from hmr_ros.perception.errors import PerceptionError  # noqa: E402
 from hmr_ros.perception.mesh_recovery import RecoverySettings  # noqa: E402
 from hmr_ros.runtime import EngineError, load_engine, ManifestEntry  # noqa: E402
 from hmr_ros.runtime.manifest import add_entry, file_sha256, read_manifest  # noqa: E402
+from hmr_ros.training.sensitivity import BODIES  # noqa: E402
 
 OUTPUTS = {'uvd': (96, 3), 'sigma': (96, 3), 'phi': (23, 2), 'betas': (10,), 'cam': (3,)}
 
@@ -48,7 +49,7 @@ def engines(tmp_path, monkeypatch):
     monkeypatch.setenv('HMR_ENGINES_DIR', str(tmp_path))
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     # Random weights: their bodies are nobody's, and any rounding may turn one over.
-    monkeypatch.setattr(quantization, 'BUDGET_MM', 1e4)
+    monkeypatch.setattr(quantization._Bodies, 'measure', replace(BODIES, budget=1e4))
     monkeypatch.setattr(quantization, '_SPEED_SECONDS', 0.01)
     return tmp_path
 
@@ -174,3 +175,37 @@ def test_a_target_that_is_none(engines, tmp_path):
     with pytest.raises(cli.CommandError, match='--target is .gpu.; allowed: both, cpu'):
         CliRunner().invoke(cli.app, ['quantize', 'mock', '--out', str(tmp_path), '--target', 'gpu'],
                            catch_exceptions=False)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize('order', ['rgb', 'bgr'])
+def test_pose_engines_are_judged_by_their_keypoints(order, engines, walk, monkeypatch):
+    pytest.importorskip('torch', reason='the pictures of training need torch')
+    outputs = {'simcc_x': (17, 96), 'simcc_y': (17, 96)}
+    path = write_convolutions(engines / 'pose.onnx', outputs=outputs, size=32)
+    add_entry(engines, ManifestEntry(
+        'pose', 'mgil', path.name, file_sha256(path), 17, {'image': (-1, 3, 32, 32)},
+        {name: (-1, *shape) for name, shape in outputs.items()}, 32, (0.5, 0.4, 0.3),
+        (0.2, 0.2, 0.2), 'Apache-2.0', color_order=order, score_mode='min', flip_shift=1))
+    monkeypatch.setattr(quantization, 'METHODS', ('minmax',))
+    report = quantize_engine(Request('pose', engines / 'out', people=4, samples=3, pictures=str(
+        walk / 'pictures')), lambda line: None)
+    assert (report['measure'], report['unit'], report['budget_points']) == (
+        'missed_at_1px', 'points', 1.5)
+    assert report['loss'].keys() == {'moved_points', 'change_points', 'spread_points'}
+    assert report['calibrated_on'].keys() == {'synthetic_crops', 'picture_crops'}
+    assert [row['precision'] for row in report['accuracy']] == ['fp32', 'fp16', 'int8']
+    assert all(row.keys() >= {'pck_1px_percent', 'mean_error_px'} for row in report['accuracy'])
+    entry = read_manifest(engines / 'out')['pose_int8']
+    assert (entry.network, entry.color_order, entry.score_mode, entry.flip_shift) == (
+        'mgil', order, 'min', 1)
+    assert load_engine(str(engines / 'out' / entry.file)).precision == 'int8'
+
+
+def test_crops_of_pictures_are_in_the_order_of_the_engine(walk):
+    rgb, bgr = (
+        list(picture_feeds(str(walk / 'pictures'), RecoverySettings(
+            image_size=32, mean=(0, 0, 0), std=(1, 1, 1)), BILINEAR,
+            lambda batch, boxes: {'image': batch}, order))[0]['image'] for order in ('rgb', 'bgr'))
+    np.testing.assert_array_equal(rgb, bgr[:, ::-1])
+    assert np.abs(rgb - bgr).max() > 0.1

@@ -61,19 +61,6 @@ def test_the_rearrangement_folds_into_the_convolution(dtype: torch.dtype) -> Non
     assert (folded(x) - conv(space_to_channel(x))).abs().max() <= BOUND[dtype]
 
 
-@pytest.mark.parametrize('dtype', BOUND)
-def test_a_strided_kernel_embeds_in_the_block(dtype: torch.dtype) -> None:
-    """Check 2: rows and columns 1 to 3 of the 6x6 kernel."""
-    torch.manual_seed(1)
-    kernel = torch.randn(7, 5, 3, 3, dtype=dtype)
-    x = torch.randn(2, 5, 12, 16, dtype=dtype)
-    embedded = space_to_channel(functional.pad(kernel, (1, 2, 1, 2)))
-    value = functional.conv2d(space_to_channel(x), embedded, padding=1)
-    expected = functional.conv2d(x, kernel, stride=2, padding=1)
-    assert (value - expected).abs().max() <= BOUND[dtype]
-    assert embedded.count_nonzero() * 4 == embedded.numel(), 'a quarter of the taps'
-
-
 @pytest.mark.parametrize('kind', KINDS, ids=str)
 @pytest.mark.parametrize('size', [(5, 6), (7, 8), (1, 1), (2, 1)])
 def test_sizes_are_those_of_what_is_replaced(kind: Downsampling, size: tuple[int, int]) -> None:

@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from hmr_ros.nodes.errors import NodeError  # noqa: E402
 from hmr_ros.nodes.parameters import NodeParameters, TABLES  # noqa: E402
 from hmr_ros.perception.detection import HogSettings  # noqa: E402
+from hmr_ros.perception.learned_detection import LearnedSettings  # noqa: E402
 from hmr_ros.perception.tracking import TrackerSettings  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -53,12 +54,21 @@ def test_nodes_of_one_process_share_what_has_one_name():
             assert defaults.setdefault(spec.name, spec) == spec
 
 
+def table_of(prefix):
+    """Defaults of `person_detector` below a prefix."""
+    return {spec.name[len(prefix) + 1:]: spec.default for spec in TABLES['person_detector']
+            if spec.name.startswith(prefix + '.')}
+
+
 @pytest.mark.parametrize('prefix, settings', [
     ('detector', HogSettings()), ('tracking', TrackerSettings())])
 def test_defaults_are_those_of_the_algorithm(prefix, settings):
-    table = {spec.name[len(prefix) + 1:]: spec.default for spec in TABLES['person_detector']
-             if spec.name.startswith(prefix + '.')}
-    assert table == asdict(settings)
+    assert table_of(prefix) == asdict(settings)
+
+
+def test_defaults_of_the_learned_detector_are_those_of_the_algorithm():
+    shared = {'max_people': table_of('detector')['max_people']}
+    assert {**table_of('learned_detector'), **shared} == asdict(LearnedSettings())
 
 
 def test_every_default_is_allowed():

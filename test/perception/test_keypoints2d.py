@@ -97,6 +97,21 @@ def test_score_mode_says_which_peak_counts():
     assert (found['max'] > 0.9).all() and (found['min'] < 0.5).all()
 
 
+def test_confidences_are_shares_of_the_peak_that_means_certainty():
+    boxes, bins = people_in(1)
+
+    def found(top_score):
+        engine = PoseEngine(bins)
+        engine.logits['simcc_y'][:, :9] *= 0.5
+        finder = KeypointFinder(engine, KeypointSettings(
+            SIZE, score_mode='min', top_score=top_score))
+        return finder.find(IMAGE, 'bgr', boxes)[0].confidence
+
+    plain, shares = found(1.0), found(0.5)
+    np.testing.assert_allclose(shares, np.minimum(plain / 0.5, 1), rtol=1e-6)
+    assert shares[9:].min() == 1 and 0 < shares[:9].max() < 1
+
+
 def test_bad_boxes_and_people_that_are_not_finite_are_left_out_and_counted():
     boxes, bins = people_in(3)
     engine = PoseEngine(bins)
@@ -161,6 +176,14 @@ def test_settings_come_with_the_engine():
         SIZE, (0, 0, 0), (1, 1, 1), max_people=5, score_mode='min')
 
 
+@pytest.mark.parametrize('own, asked, expected', [
+    ('min', 'auto', 'min'), ('min', 'max', 'max'), ('', 'auto', 'max'), ('', 'min', 'min')])
+def test_the_engine_says_how_it_is_scored_unless_somebody_else_does(own, asked, expected):
+    engine = PoseEngine()
+    engine.entry = SimpleNamespace(mean=(0, 0, 0), std=(1, 1, 1), score_mode=own)
+    assert settings_of(engine, score_mode=asked).score_mode == expected
+
+
 def broken(**changes):
     engine = PoseEngine()
     for name, value in changes.items():
@@ -179,7 +202,9 @@ X, Y = tensor('simcc_x', -1, 17, 96), tensor('simcc_y', -1, 17, 96)
     (broken(outputs=(X, tensor('simcc_y', -1, 17, 64))), ['64', 'bins']),
     (PoseEngine(count=16), ['16', 'COCO']),
     (broken(entry=SimpleNamespace(mean=(0, 0, 0), std=(1, 1, 1), color_order='yuv')),
-     ['yuv', 'rgb or bgr'])])
+     ['yuv', 'rgb or bgr']),
+    (broken(entry=SimpleNamespace(mean=(0, 0, 0), std=(1, 1, 1), score_mode='mean')),
+     ['mean', 'max or min'])])
 def test_engines_of_other_kinds_are_named(engine, words):
     with pytest.raises(PerceptionError) as error:
         settings_of(engine)

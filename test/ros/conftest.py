@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 import itertools
+from pathlib import Path
+import sys
 import time
 
 import numpy as np
@@ -25,6 +27,10 @@ from hmr_ros.nodes.qos import image_qos, result_qos  # noqa: E402
 from hmr_ros.perception import keypoint_guided  # noqa: E402
 from hmr_ros.perception.camera import Camera  # noqa: E402
 from hmr_ros.perception.crops import CropTransform  # noqa: E402
+
+# Lets the tests of this room import their helper module `pose_engine`.
+sys.path.insert(0, str(Path(__file__).parent))
+from pose_engine import PoseEngine  # noqa: E402
 
 NAMESPACES = itertools.count()
 WIDTH, HEIGHT = 320, 240
@@ -190,6 +196,11 @@ def graph(context):
 @pytest.fixture
 def engine():
     return FakeEngine()
+
+
+@pytest.fixture
+def pose():
+    return PoseEngine()
 
 
 @pytest.fixture

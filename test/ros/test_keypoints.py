@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import cv2
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
+from pose_engine import BOXES, HALF_BIN_PX, HEIGHT, PoseEngine, RATIO, SIZE, WIDTH
 import pytest
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
@@ -20,57 +23,13 @@ from hmr_ros.nodes.keypoints import KeypointsNode
 from hmr_ros.nodes.mesh_markers import MeshMarkersNode
 from hmr_ros.nodes.pipeline import make_nodes
 from hmr_ros.nodes.qos import image_qos
-from hmr_ros.perception.crops import CropTransform
 from hmr_ros.perception.overlay import track_color
 from hmr_ros.perception.person import PersonKeypoints
 from hmr_ros.runtime import EngineError, TensorSpec
 
 pytestmark = pytest.mark.ros
 
-WIDTH, HEIGHT, SIZE, RATIO = 320, 240, 64, 3
-BOXES = np.float32([[120, 60, 200, 220], [10, 60, 90, 220]])
-TRANSFORMS = [CropTransform.from_box(box, SIZE) for box in BOXES]
-# A third of a crop's pixel, and half of that as rounding.
-HALF_BIN_PX = 200 / SIZE / RATIO / 2
 GREY = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-
-
-def some_points():
-    """Pixels of the image `(2, 17, 2)` inside the two boxes."""
-    share = np.random.default_rng(3).uniform(0, 1, (2, 17, 2))
-    return BOXES[:, None, :2] + share * (BOXES[:, None, 2:] - BOXES[:, None, :2])
-
-
-class PoseEngine:
-    """Gives logits that peak at `points` of the people in BOXES, of height `peaks`."""
-
-    name, backend, precision, sha256 = 'pose', 'onnxruntime', 'fp32', 'a' * 64
-    reason, entry = 'it is a stand-in', None
-    inputs = (TensorSpec('image', (-1, 3, SIZE, SIZE), 'float32'),)
-    outputs = tuple(TensorSpec(name, (-1, 17, RATIO * SIZE), 'float32')
-                    for name in ('simcc_x', 'simcc_y'))
-
-    def __init__(self):
-        self.points, self.peaks = some_points(), np.full((2, 17), 12.0)
-        self.batches, self.closed, self.change = [], False, lambda outputs: outputs
-
-    def run(self, feeds):
-        count = len(feeds['image'])
-        self.batches.append(count)
-        bins = np.rint(RATIO * np.stack(
-            [t.to_crop(points) for t, points in zip(TRANSFORMS[:count], self.points)]))
-        return self.change({
-            name: (self.peaks[:count, :, None] * (
-                np.arange(RATIO * SIZE) == bins[..., axis:axis + 1])).astype(np.float32)
-            for axis, name in enumerate(('simcc_x', 'simcc_y'))})
-
-    def close(self):
-        self.closed = True
-
-
-@pytest.fixture
-def pose():
-    return PoseEngine()
 
 
 @pytest.fixture
@@ -151,8 +110,10 @@ def test_keypoints_of_low_confidence_are_nan_and_the_limit_is_dynamic(graph, sta
                for person in keypoints_from_message(graph.next_on('keypoints')))
 
 
-@pytest.mark.parametrize('mode, expected', [('max', 1.0), ('min', 0.22)])
-def test_the_score_mode_says_which_peak_counts(graph, start, pose, mode, expected):
+@pytest.mark.parametrize('mode, own, expected', [
+    ('max', 'min', 1.0), ('min', 'max', 0.22), ('auto', 'min', 0.22), ('auto', '', 1.0)])
+def test_the_score_mode_says_which_peak_counts(graph, start, pose, mode, own, expected):
+    pose.entry = SimpleNamespace(mean=(0, 0, 0), std=(1, 1, 1), score_mode=own)
     start({'score_mode': mode})
     pose.change = lambda outputs: {**outputs, 'simcc_y': outputs['simcc_y'] / 3}
     send(graph)
@@ -250,7 +211,7 @@ def test_a_box_that_shows_nothing_is_left_out(graph, start, pose):
     ('paired_images', 0, ['1 to 200']),
     ('min_keypoint_score', 1.5, ['0.0 to 1.0']),
     ('min_keypoint_score', 1, ['point']),
-    ('score_mode', 'mean', ['max, min'])])
+    ('score_mode', 'mean', ['auto, max, min'])])
 def test_a_wrong_value_is_refused_by_name(graph, name, value, words):
     with pytest.raises(NodeError) as error:
         graph.make(KeypointsNode, {name: value})

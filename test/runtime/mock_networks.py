@@ -137,6 +137,33 @@ def write_convolutions(path, outlier='', layers=4, channels=8, outputs=None, siz
     return path
 
 
+def write_detector(path, boxes, scores, size=(32, 64), classes=1):
+    """
+    Write a detector of pictures of `size` that says `boxes` (M, 4), with `scores` (M,).
+
+    Scores are times the largest level of the picture: in the dark it sees nobody.
+    """
+    onnx = pytest.importorskip('onnx', reason='writing mock networks needs the onnx package')
+    helper, value = onnx.helper, onnx.helper.make_tensor_value_info
+    boxes, scores = np.float32(boxes)[None], np.float32(scores)[None, :, None]
+    constants = {'the_boxes': boxes, 'the_scores': np.repeat(scores, classes, 2),
+                 'zero': np.float32(0)}
+    nodes = [helper.make_node('ReduceMax', ['image'], ['light'], axes=[1, 2, 3], keepdims=0),
+             helper.make_node('Unsqueeze', ['light', 'last'], ['column']),
+             helper.make_node('Mul', ['column', 'the_scores'], ['scores']),
+             helper.make_node('Mul', ['column', 'zero'], ['nothing']),
+             helper.make_node('Add', ['nothing', 'the_boxes'], ['boxes'])]
+    graph = helper.make_graph(
+        nodes, 'detector', [value('image', 1, ['N', 3, *size])],
+        [value('boxes', 1, ['N', boxes.shape[1], 4]),
+         value('scores', 1, ['N', boxes.shape[1], classes])],
+        [onnx.numpy_helper.from_array(np.int64([1, 2]), 'last'),
+         *(onnx.numpy_helper.from_array(array, name) for name, array in constants.items())])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
+    onnx.save(model, str(path))
+    return path
+
+
 def write_quantized(path, symmetric=True):
     """Write quantized.onnx, made of the mock `path` by onnxruntime, beside it."""
     from onnxruntime.quantization import CalibrationDataReader, quantize_static, QuantFormat

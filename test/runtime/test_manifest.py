@@ -21,6 +21,8 @@ def test_round_trip(engines):
     again = manifest.read_manifest(engines)
     assert again['mock'] == temporal and again['mock_2'] == entries['mock_2']
     assert entries['mock_2'].features_of == ''
+    # What a pose engine says besides; manifests from before have none of it.
+    assert (entry.color_order, entry.score_mode, entry.flip_shift) == ('rgb', '', None)
 
 
 @pytest.mark.parametrize('old, new, hint', [

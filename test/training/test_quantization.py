@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """int8 files say what those who run them take, stay near the original, and name what costs."""
 
+from dataclasses import replace
 from pathlib import Path
 import sys
 
@@ -20,7 +21,7 @@ from hmr_ros.training.errors import TrainingError  # noqa: E402
 from hmr_ros.training.quantization import (  # noqa: E402
     calibrate, float_network, METHODS, quantizable, quantized, TARGETS)
 from hmr_ros.training.sensitivity import (  # noqa: E402
-    Candidate, choose_layers, Judge, layer_losses, runner)
+    BODIES, Candidate, choose_layers, Judge, layer_losses, runner)
 
 BOTH_TARGETS = pytest.mark.parametrize('target', [TARGETS['both'], TARGETS['cpu']],
                                        ids=['both', 'cpu'])
@@ -152,12 +153,12 @@ def test_the_layer_with_an_outlier_is_found_and_left_in_float(target, outlier, t
     candidate = candidate_of(model, path, target)
     losses = list(layer_losses(candidate))
     assert [one.layer for one in losses] == list(quantizable(model, target))
-    worst = max(losses, key=lambda one: one.loss.moved_mm)
+    worst = max(losses, key=lambda one: one.loss.moved)
     assert worst.layer == outlier and worst.operator == 'Conv'
-    choice = choose_layers(candidate, losses, budget_mm=worst.loss.change_mm / 2)
+    choice = choose_layers(candidate, losses, budget=worst.loss.change / 2)
     assert choice.kept[0] == outlier and outlier not in choice.int8
     assert set(choice.int8) | set(choice.kept) == set(quantizable(model, target))
-    assert choice.loss.change_mm + choice.loss.spread_mm <= worst.loss.change_mm / 2
+    assert choice.loss.change + choice.loss.spread <= worst.loss.change / 2
 
 
 def test_without_harm_all_layers_are_int8_and_without_budget_none(tmp_path):
@@ -172,4 +173,23 @@ def test_without_harm_all_layers_are_int8_and_without_budget_none(tmp_path):
 def test_a_float_network_loses_nothing_to_itself(tmp_path):
     model, path = mock(tmp_path)
     loss = candidate_of(model, path, TARGETS['both']).loss([])
-    assert loss.moved_mm < 1e-3 and abs(loss.change_mm) < 1e-3 and loss.spread_mm < 1e-3
+    assert loss.moved < 1e-3 and abs(loss.change) < 1e-3 and loss.spread < 1e-3
+
+
+def test_parts_that_stay_in_float_are_no_candidates(tmp_path):
+    model, path = mock(tmp_path)
+    whole = candidate_of(model, path, TARGETS['both'])
+    part = replace(whole, float_parts=('conv_1',))
+    assert 'conv_1' in whole.layers == quantizable(model, TARGETS['both'])
+    assert part.layers == tuple(name for name in whole.layers if name != 'conv_1')
+    assert [one.layer for one in layer_losses(part)] == list(part.layers)
+
+
+def test_a_budget_in_another_unit_is_named(tmp_path):
+    model, path = mock(tmp_path)
+    candidate = candidate_of(model, path, TARGETS['cpu'])
+    candidate.judge.measure = replace(BODIES, name='missed', unit='points')
+    assert set(candidate.loss([]).row('points')) == {
+        'moved_points', 'change_points', 'spread_points'}
+    with pytest.raises(TrainingError, match='within -1e.* points of missed'):
+        choose_layers(candidate, list(layer_losses(candidate)), -1e6)

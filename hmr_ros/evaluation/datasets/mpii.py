@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MPII Human Pose: mpii_human_pose_v1_u12_1.mat and the folder images."""
+"""
+MPII Human Pose: mpii_human_pose_v1_u12_1.mat and the folder images.
+
+Networks are compared on a part of the labelled half that HRNet's program lists: annot/valid.json.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +17,13 @@ import numpy as np
 from scipy import io
 
 from hmr_ros.evaluation.datasets.people import LabelledPerson, People
-from hmr_ros.evaluation.datasets.reading import array_of, placed
+from hmr_ros.evaluation.datasets.reading import array_of, field_of, placed
 from hmr_ros.evaluation.errors import EvaluationError
 
-# The release's other half, for which img_train is 0, has no keypoints.
-SPLITS = ('train',)
+# The release's other half, for which img_train is 0, has no keypoints. `train` is all of the
+# labelled one, `validation` the listed part of it.
+SPLITS = ('train', 'validation')
+LISTED = Path('annot') / 'valid.json'
 KEYPOINTS = 16
 FILE = 'mpii_human_pose_v1_u12_1.mat'
 # Knees, ankles, shoulders, elbows, wrists; as with COCO the hips are left out.
@@ -26,16 +33,37 @@ SIZE_OF_SCALE = 200.0
 
 def read(folder: Path, split: str) -> People:
     """
-    Read the people of `train`.
+    Read the people of `train`, or of `validation`, which is a part of them.
 
     The box is objpos +- scale * 200 / 2 pixels; `native2d` (16, 3) holds MPII's own keypoints
     with visibility 0 (no label), 1 (hidden), 2 (visible). People without position or keypoints
     are skipped. Raises EvaluationError, file and field named.
     """
-    del split
     packed = folder / 'mpii_human_pose_v1_u12_2' / FILE
     path = packed if packed.is_file() else folder / FILE
-    return People(lambda skipped: _people(path, folder / 'images', skipped))
+    if split == 'train':
+        return People(lambda skipped: _people(path, folder / 'images', skipped))
+    return People(lambda skipped: _listed(
+        _people(path, folder / 'images', skipped), folder / LISTED))
+
+
+def _listed(people: Iterator[LabelledPerson], path: Path) -> Iterator[LabelledPerson]:
+    """Yield those whom a list names by their picture and position."""
+    try:
+        rows = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise EvaluationError(
+            f'{path} cannot be read ({error}); it lists the people of the split validation, as '
+            'HRNet\'s program has it. Or choose the split train') from error
+    wanted = {(str(field_of(row, 'image', path)), *_whole(array_of(
+        field_of(row, 'center', path), (2,), path, 'center') - 1)) for row in rows}
+    for person in people:
+        if (person.file.name, *_whole(0.5 * (person.box[:2] + person.box[2:]))) in wanted:
+            yield person
+
+
+def _whole(point: np.ndarray) -> tuple[int, int]:
+    return round(float(point[0])), round(float(point[1]))
 
 
 def _people(path: Path, pictures: Path, skipped: Counter[str]) -> Iterator[LabelledPerson]:
@@ -95,7 +123,14 @@ def _person(row: Any, number: int, picture: Path, path: Path) -> LabelledPerson:
         box=np.concatenate([center - half, center + half]).astype(np.float32),
         joints2d=joints, joints2d_weight=weight,
         joints3d=np.zeros((len(joints), 3), np.float32), joints3d_weight=np.zeros_like(weight),
-        native2d=keypoints.astype(np.float32))
+        native2d=keypoints.astype(np.float32), head=_head(row))
+
+
+def _head(row: Any) -> np.ndarray | None:
+    corners = [np.ravel(getattr(row, name, ())) for name in ('x1', 'y1', 'x2', 'y2')]
+    if any(corner.size != 1 for corner in corners):
+        return None
+    return np.concatenate(corners).astype(np.float32) - 1
 
 
 def _keypoints(points: Any, path: Path) -> np.ndarray:

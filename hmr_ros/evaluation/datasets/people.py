@@ -18,7 +18,8 @@ from hmr_ros.perception.camera import Camera
 JOINTS = 29
 _SHAPES = {
     'box': (4,), 'joints2d': (JOINTS, 2), 'joints2d_weight': (JOINTS,), 'joints3d': (JOINTS, 3),
-    'joints3d_weight': (JOINTS,), 'distortion': (5,), 'rotmats': (24, 3, 3), 'betas': (10,)}
+    'joints3d_weight': (JOINTS,), 'distortion': (5,), 'rotmats': (24, 3, 3), 'betas': (10,),
+    'head': (4,)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class LabelledPerson:
     native2d          (K, 3)  the dataset's own keypoints: pixels and its visibility or confidence
     native3d          (K, 3)  the dataset's own joints in metres, optical frame, or None
     area              square pixels of the person's outline, or None
+    head              (4,)    box of the head, x0, y0, x1, y1 in pixels, or None
 
     Raises EvaluationError when an array has another shape.
     """
@@ -62,6 +64,7 @@ class LabelledPerson:
     subject: str | None = None
     gender: str | None = None
     area: float | None = None
+    head: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, shape in _SHAPES.items():

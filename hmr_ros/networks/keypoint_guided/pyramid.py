@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from hmr_ros.networks.residual_blocks import BasicBlock, chain
+from hmr_ros.networks.resnet import ChannelPool
 
 #: widths of the four stages: ResNet-18 at three quarters of its width.
 WIDTHS = (48, 96, 192, 384)
@@ -29,6 +30,7 @@ class PyramidNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
+        self.maxpool = ChannelPool(WIDTHS[0])
         self.layer1 = chain(BasicBlock, WIDTHS[0], WIDTHS[0], 2)
         self.layer2 = chain(BasicBlock, WIDTHS[0], WIDTHS[1], 2, stride=2)
         self.layer3 = chain(BasicBlock, WIDTHS[1], WIDTHS[2], 2, stride=2)
@@ -45,13 +47,20 @@ class PyramidNet(nn.Module):
             through: Callable[[nn.Sequential, torch.Tensor], torch.Tensor]
             ) -> tuple[torch.Tensor, torch.Tensor]:
         """Do the same; `through` takes features through the blocks of a stage."""
+        _, fine, layer4 = self.maps(image, through)
+        return fine, layer4.mean((2, 3))
+
+    def maps(
+            self, image: torch.Tensor,
+            through: Callable[[nn.Sequential, torch.Tensor], torch.Tensor]
+            ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Compute the map of the first stage, fine features, and the map of the last stage."""
         x = functional.relu(self.bn1(self.conv1(image)))
-        layer1 = through(self.layer1, functional.max_pool2d(x, 3, 2, 1))
+        layer1 = through(self.layer1, self.maxpool(x))
         layer2 = through(self.layer2, layer1)
         layer3 = through(self.layer3, layer2)
         layer4 = through(self.layer4, layer3)
-        fine = self.rise2(self.rise3(layer4, layer3), layer2)
-        return fine, layer4.mean((2, 3))
+        return layer1, self.rise2(self.rise3(layer4, layer3), layer2), layer4
 
 
 class Rise(nn.Module):

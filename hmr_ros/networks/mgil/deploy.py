@@ -12,7 +12,7 @@ from torch import nn
 
 from hmr_ros.networks.folding import fold_norms
 from hmr_ros.networks.mgil.block import (
-    channel_to_space, Gate, Lossless, SpaceToChannelConv)
+    channel_to_space, Gate, Lossless, space_to_channel, SpaceToChannel, SpaceToChannelConv)
 from hmr_ros.networks.mgil.detector import decode, Detections, Detector
 from hmr_ros.networks.mgil.downsampling import put
 
@@ -57,14 +57,35 @@ def deployable(network: Network, gates: GateMeans | None = None) -> Network:
     network = copy.deepcopy(network).requires_grad_(False)
     for name, module in gates_of(network) if gates is not None else ():
         put(network, name, FixedGate(gates[name]).to(module.fc.weight.device))
+    fold_blocks(network)
     for name, module in list(network.named_modules()):
-        if isinstance(module, Lossless):
-            module.flie[0].conv = folded_conv(module.flie[0].conv)
-            module.sct = nn.Identity()
-        elif isinstance(module, SpaceToChannelConv):
+        if isinstance(module, SpaceToChannelConv):
             put(network, name, folded_conv(module.conv))
     fold_norms(network.eval())
     return network
+
+
+def fold_blocks(network: nn.Module) -> None:
+    """
+    Replace the rearrangement and first convolution of every lossless block by one, in place.
+
+    Its numbers are the same in another order, so that training goes the same way, a third faster;
+    `unfolded_state` gives them back.
+    """
+    for module in network.modules():
+        if isinstance(module, Lossless) and isinstance(module.sct, SpaceToChannel):
+            module.flie[0].conv = folded_conv(module.flie[0].conv)
+            module.sct = nn.Identity()
+
+
+def unfolded_state(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state dict that a network had if its blocks were not folded."""
+    state = network.state_dict()
+    for name, module in network.named_modules():
+        if isinstance(module, Lossless) and not isinstance(module.sct, SpaceToChannel):
+            key = f'{name}.flie.0.conv.weight'
+            state[key] = space_to_channel(state[key])
+    return state
 
 
 def folded_conv(conv: nn.Conv2d) -> nn.Conv2d:

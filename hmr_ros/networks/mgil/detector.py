@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+import math
 from typing import NamedTuple, Sequence
 
 import torch
@@ -17,6 +19,33 @@ ANCHORS = (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)),
            ((116, 90), (156, 198), (373, 326)))
 #: box centre, box size and the score that there is anything.
 BOX_NUMBERS = 5
+#: widths of the stages of YOLOv5n, and what an untrained detector expects to see: objects in a
+#: picture of so many pixels a side, and the share of a class among them.
+STAGES = (16, 32, 64, 128, 256)
+_EXPECTED, _EXPECTED_IN, _SURE = 8, 640, 0.99999
+
+
+@dataclass(frozen=True)
+class DetectorVariant:
+    """
+    Which detector.
+
+    width         of its stages, as a multiple of YOLOv5n's; they must stay multiples of 4
+    downsampling  how it halves its maps
+    """
+
+    width: float = 1.0
+    downsampling: Downsampling = Downsampling()
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.width * STAGES[0] % 4:
+            raise ValueError(f'width of the detector is {self.width!r}; expected a multiple of '
+                             f'{4 / STAGES[0]}')
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Channels of the five stages."""
+        return tuple(round(self.width * channels) for channels in STAGES)
 
 
 class Detections(NamedTuple):
@@ -106,22 +135,37 @@ class Detector(nn.Module):
 
     Maps `(N, 3 (5 + C), H / s, W / s)` of strides s = 8, 16, 32: anchor by anchor, each x, y,
     width, height, objectness and classes. Layers are numbered as the sheet numbers them.
+
+    width  of the stages, as a multiple of YOLOv5n's, see DetectorVariant
     """
 
-    def __init__(self, classes: int = 1, downsampling: Downsampling = Downsampling()) -> None:
+    def __init__(
+            self, classes: int = 1, downsampling: Downsampling = Downsampling(),
+            width: float = 1.0) -> None:
         super().__init__()
+        self.variant = DetectorVariant(width, downsampling)
+        a, b, c, d, e = self.variant.stages
         layers: dict[int, nn.Module] = {
-            0: Unit(3, 16, 6, 2, 2), 1: Unit(16, 32, 3, 2), 2: trunk_split(32, 1),
-            3: Unit(32, 64, 3, 2), 4: trunk_split(64, 2), 5: Unit(64, 128, 3, 2),
-            6: trunk_split(128, 3), 7: Unit(128, 256, 3, 2), 8: trunk_split(256, 1),
-            9: PooledPyramid(256), 10: Unit(256, 128), 13: head_split(256, 128),
-            14: Unit(128, 64), 17: head_split(128, 64), 18: Unit(64, 64, 3, 2),
-            20: head_split(128, 128), 21: Unit(128, 128, 3, 2), 23: head_split(256, 256)}
+            0: Unit(3, a, 6, 2, 2), 1: Unit(a, b, 3, 2), 2: trunk_split(b, 1),
+            3: Unit(b, c, 3, 2), 4: trunk_split(c, 2), 5: Unit(c, d, 3, 2),
+            6: trunk_split(d, 3), 7: Unit(d, e, 3, 2), 8: trunk_split(e, 1),
+            9: PooledPyramid(e), 10: Unit(e, d), 13: head_split(e, d),
+            14: Unit(d, c), 17: head_split(d, c), 18: Unit(c, c, 3, 2),
+            20: head_split(d, d), 21: Unit(d, d, 3, 2), 23: head_split(e, e)}
         self.layers = nn.ModuleDict({str(number): layer for number, layer in layers.items()})
         self.outputs = nn.ModuleList(
-            nn.Conv2d(width, len(ANCHORS[0]) * (BOX_NUMBERS + classes), 1)
-            for width in (64, 128, 256))
+            nn.Conv2d(channels, len(ANCHORS[0]) * (BOX_NUMBERS + classes), 1)
+            for channels in (c, d, e))
+        self._expect_little()
         replace_downsampling(self, downsampling, nn.SiLU)
+
+    def _expect_little(self) -> None:
+        """Begin with the scores of pictures that are nearly empty, as most cells are."""
+        for output, stride in zip(self.outputs, STRIDES):
+            bias = output.bias.detach().reshape(len(ANCHORS[0]), -1)
+            classes = bias.shape[1] - BOX_NUMBERS
+            bias[:, 4] += math.log(_EXPECTED / (_EXPECTED_IN / stride) ** 2)
+            bias[:, BOX_NUMBERS:] += math.log(0.6 / (classes - _SURE))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Compute the raw maps."""
@@ -138,6 +182,11 @@ class Detector(nn.Module):
         for number in numbers:
             x = self.layers[str(number)](x)
         return x
+
+
+def build_detector(variant: DetectorVariant) -> Detector:
+    """Build the person detector of a variant, with random weights."""
+    return Detector(1, variant.downsampling, variant.width)
 
 
 def _twice(x: torch.Tensor) -> torch.Tensor:
@@ -157,13 +206,12 @@ def decode(maps: Sequence[torch.Tensor]) -> Detections:
 def _decode(
         raw: torch.Tensor, stride: int, anchors: Sequence[tuple[int, int]]
         ) -> tuple[torch.Tensor, torch.Tensor]:
-    height, width = raw.shape[-2:]
+    # Plain numbers: an exporter then stores the grid, and computes no shapes.
+    height, width = map(int, raw.shape[-2:])
     numbers = raw.shape[1] // len(anchors)
     x = raw.reshape(-1, len(anchors), numbers, height, width).permute(0, 1, 3, 4, 2).sigmoid()
     place, size, rest = x.split([2, 2, numbers - 4], -1)
-    rows, columns = (torch.arange(count, dtype=raw.dtype, device=raw.device)
-                     for count in (height, width))
-    grid = torch.stack(torch.meshgrid(columns, rows, indexing='xy'), -1)
+    grid = raw.new_tensor([[(column, row) for column in range(width)] for row in range(height)])
     centre = (2 * place - 0.5 + grid) * stride
     half = 2 * size ** 2 * raw.new_tensor(anchors)[:, None, None]
     objectness, classes = rest.split([1, numbers - BOX_NUMBERS], -1)

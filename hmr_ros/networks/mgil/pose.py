@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from hmr_ros.networks.hrnet import HRNet, HRNetPlan, W32, W48
+from hmr_ros.networks.keypoint_guided.pyramid import PyramidNet, Rise, WIDTHS
 from hmr_ros.networks.mgil.downsampling import Downsampling, replace_downsampling
 from hmr_ros.networks.resnet import ResNet, RESNET50
 
@@ -121,6 +122,26 @@ class ResNetPose(PoseNetwork, ResNet):
         return self.deconv_layers(self.last_map(image))
 
 
+class PyramidPose(PoseNetwork, PyramidNet):
+    """
+    The backbone of the compact keypoint_guided, taken up to H / 4.
+
+    Not of the paper: what that network has learned of people is where this one begins.
+    """
+
+    RISEN = 64
+
+    def __init__(self, variant: PoseVariant) -> None:
+        super().__init__()
+        self.rise1 = Rise(self.channels, WIDTHS[0], self.RISEN)
+        self.add_head(variant, self.RISEN, 4)
+
+    def features(self, image: torch.Tensor) -> torch.Tensor:
+        """See PoseNetwork: `(N, 64, H / 4, W / 4)`."""
+        first, fine, _ = self.maps(image, lambda layer, x: layer(x))
+        return self.rise1(fine, first)
+
+
 class UpsampleFreePose(PoseNetwork, ResNet):
     """ResNet-50; the head reads several coarse maps of each joint."""
 
@@ -139,6 +160,7 @@ BACKBONES: dict[str, Callable[[PoseVariant], PoseNetwork]] = {
     'w48': lambda variant: HRNetPose(variant, W48),
     'resnet50': ResNetPose,
     'resnet50_upsample_free': UpsampleFreePose,
+    'pyramid': PyramidPose,
     'tiny': lambda variant: HRNetPose(variant, TINY),
     'small': lambda variant: HRNetPose(variant, SMALL),
     'medium': lambda variant: HRNetPose(variant, MEDIUM)}

@@ -14,7 +14,8 @@ from hmr_ros.training.mgil.losses import FORMS
 
 CHOICES: dict[str, tuple[str, ...]] = {
     'downsampling': tuple(NAMED), 'labels': ('smoothing', 'gaussian'), 'loss': tuple(FORMS),
-    'schedule': ('steps', 'one_cycle'), 'head': ('random', 'marginals')}
+    'schedule': ('steps', 'one_cycle'), 'head': ('random', 'marginals'),
+    'warm_start': ('fresh', 'embedded', 'taken_over')}
 #: pictures of people are this much larger than the longer side of their box, so that crops may
 #: turn and grow before they meet an edge.
 WIDE = 2.0
@@ -27,7 +28,7 @@ class PoseConfig:
 
     stores         files of rendered people (`hmr render`)
     photos         folder of background photographs, or None
-    backbone       tiny, small, medium, w32, w48, resnet50 or resnet50_upsample_free
+    backbone       pyramid, tiny, small, medium, w32, w48, resnet50 or resnet50_upsample_free
     downsampling   strided, spd, flie, mgil, control and others of `NAMED`
     size           crop side in pixels, a multiple of 32
     split_ratio    bins per pixel; 0: the published one, 3 below 128 pixels, else 2
@@ -46,6 +47,11 @@ class PoseConfig:
     zoom, turn_deg spreads of the crop's scale and turn;  half_body: chance of a crop around either
                    half of a body
     start_from     weights of mgil or a checkpoint whose fitting tensors to begin with, or None
+    start_engine   engine of the compact keypoint_guided that the backbone pyramid begins as; or
+                   None
+    warm_start     what layers that took the place of strided ones of `start_from` begin with.
+                   fresh: drawn, as published; embedded: their kernels; taken_over: all that is
+                   needed to do what they did, see `take_over`, as always with `start_engine`
     precision      32-true, bf16-mixed or 16-mixed
     seed           of the samples and of the weights
     checkpoint_every steps between checkpoints
@@ -75,6 +81,8 @@ class PoseConfig:
     turn_deg: float = 45.0
     half_body: float = 0.3
     start_from: str | None = None
+    start_engine: str | None = None
+    warm_start: str = 'fresh'
     precision: str = '32-true'
     seed: int = 1
     checkpoint_every: int = 500
@@ -106,6 +114,8 @@ def read_config(path: str | Path) -> PoseConfig:
     for key, least in (('batch', 2), ('steps', 1), ('pictures', 1), ('smallest', 8)):
         if getattr(config, key) < least:
             raise _wrong(path, key, config, f'{least} or more')
+    if config.start_engine and config.backbone != 'pyramid':
+        raise _wrong(path, 'backbone', config, 'pyramid, for start_engine is set')
     if config.largest < config.smallest:
         raise _wrong(path, 'largest', config, f'smallest, {config.smallest}, or more')
     try:

@@ -65,16 +65,12 @@ def export_engine(
     Export a pose network as engine `name` into `folder` and its manifest.
 
     Keypoints need no body; `facts` say how the weights want to be used. Raises TrainingError for
-    crops that are not square, which no engine here takes, and for BGR, which crops here are not.
+    crops that are not square, which no engine here takes.
     """
     if network.variant.height != network.variant.width:
         raise TrainingError(
             f'this network takes crops of {network.variant.width}x{network.variant.height} pixels; '
             'only square ones can be engines. Train or import one for square crops')
-    if facts.color_order != 'rgb':
-        raise TrainingError(
-            f'these weights want crops in {facts.color_order}; engines get rgb. Turn the input '
-            'channels of their first convolution round, and mean and std, and say rgb')
     path = Path(folder) / f'{name}.onnx'
     export_pose(network, path, weights)
     inputs, outputs = ({spec.name: spec.shape for spec in tensors}
@@ -82,6 +78,7 @@ def export_engine(
     entry = ManifestEntry(
         name, facts.network, path.name, file_sha256(path), OPSET, inputs, outputs,
         network.variant.width, facts.mean, facts.std, facts.licence, weights=weights,
-        training_data=training_data, accuracy=accuracy or {})
+        color_order=facts.color_order, score_mode=facts.score_mode, flip_shift=facts.flip_shift,
+        top_score=facts.top_score, training_data=training_data, accuracy=accuracy or {})
     add_entry(Path(folder), entry)
     return entry

@@ -116,18 +116,20 @@ def read_source(path: str | Path) -> Source:
                            if key not in skipped}, skipped)
 
 
-def transfer(source: Source, network: nn.Module) -> Transfer:
+def transfer(state: State, network: nn.Module) -> Transfer:
     """
-    Load what fits of a checkpoint into any network, for further training; the rest is named.
+    Load what fits of a checkpoint's `state` into any network, for further training.
+
+    The rest is named.
 
     Into a network with another downsampling, everything of the host loads but the layers that were
     replaced.
     """
     own = network.state_dict()
-    fits = {name: value for name, value in source.state.items()
+    fits = {name: value for name, value in state.items()
             if name in own and own[name].shape == value.shape}
     network.load_state_dict(fits, strict=False)
-    return Transfer(tuple(fits), tuple(name for name in source.state if name not in fits),
+    return Transfer(tuple(fits), tuple(name for name in state if name not in fits),
                     tuple(name for name in own if name not in fits))
 
 
@@ -152,7 +154,7 @@ def import_checkpoint(
             'only start a training')
     variant = variant_of(source.state, height, width, split_ratio, path)
     network = build_pose(variant)
-    done = transfer(source, network)
+    done = transfer(source.state, network)
     missing = [name for name in done.fresh if not name.endswith(COUNTER)]
     for names, problem in ((done.refused, 'does not have in this shape'),
                            (missing, 'needs and the file lacks')):

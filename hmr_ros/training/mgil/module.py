@@ -20,18 +20,23 @@ _DROPS = (17 / 21, 20 / 21)
 _RISE = 0.1
 
 
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    """Turn crops `(N, 3, S, S)` uint8 into what the networks read."""
+    mean, std = (255 * images.new_tensor(values, dtype=torch.float32)[:, None, None]
+                 for values in (_FACTS.mean, _FACTS.std))
+    return (images.float() - mean) / std
+
+
 class PoseModule(lightning.LightningModule):
     """Trains `network` on batches of `PoseCrops`."""
 
     def __init__(self, config: PoseConfig, network: PoseNetwork) -> None:
         super().__init__()
         self.config, self.network = config, network
-        self.register_buffer('mean', 255 * torch.tensor(_FACTS.mean)[:, None, None])
-        self.register_buffer('std', 255 * torch.tensor(_FACTS.std)[:, None, None])
 
     def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
         """Loss of both vectors."""
-        image = (batch['images'].float() - self.mean) / self.std
+        image = normalised(batch['images'])
         found = self.network(image.contiguous(memory_format=torch.channels_last))
         loss = simcc_loss(*found, self.targets(batch), self.config.loss)
         self.log('loss', loss, prog_bar=True)

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 import math
+from pathlib import Path
+import tempfile
 
 import numpy as np
 import torch
@@ -12,11 +15,17 @@ from torch import nn
 from torch.nn import functional
 
 from hmr_ros.networks.mgil import Downsampling
+from hmr_ros.networks.mgil.deploy import deployable
 from hmr_ros.networks.mgil.downsampling import replace_downsampling
 from hmr_ros.networks.residual_blocks import BasicBlock, chain
 from hmr_ros.perception.simcc import decode, probabilities
+from hmr_ros.runtime.engine import TensorSpec
 from hmr_ros.training.mgil.losses import simcc_loss
 from hmr_ros.training.mgil.targets import smoothed_targets
+from hmr_ros.training.onnx_export import write_onnx
+from hmr_ros.training.quantization import (
+    calibrate, float_network, quantizable, quantized, TARGETS)
+from hmr_ros.training.sensitivity import runner
 
 SIZE, SPLIT_RATIO, WIDTH = 32, 2, 32
 BINS = (SPLIT_RATIO * SIZE, SPLIT_RATIO * SIZE)
@@ -28,8 +37,9 @@ LIMBS = ((HEAD, NECK, _WHITE), (NECK, PELVIS, _WHITE), *(
     limb for elbow, hand, foot, colour in zip(ELBOWS, HANDS, FEET, (_RED, _BLUE))
     for limb in ((NECK, elbow, colour), (elbow, hand, colour), (PELVIS, foot, colour))))
 _LIMB_WIDTH, _CLUTTER_WIDTH, _CLUTTER_LINES = 0.55, 0.5, 3
-#: pictures that are drawn at once.
-_CHUNK = 2048
+#: pictures that are drawn at once, and that calibration sees at once.
+_CHUNK, _CALIBRATED = 2048, 64
+_OUTPUTS = ('simcc_x', 'simcc_y')
 
 
 @dataclass(frozen=True)
@@ -169,7 +179,25 @@ def train(
 def judge(network: ToyNetwork, data: Figures) -> Score:
     """Measure a network on figures that it has not seen."""
     with torch.no_grad():
-        outputs = dict(zip(('simcc_x', 'simcc_y'), map(torch.Tensor.numpy, network(data.images))))
+        outputs = dict(zip(_OUTPUTS, map(torch.Tensor.numpy, network(data.images))))
+    return _score(outputs, data)
+
+
+def judge_int8(network: ToyNetwork, calibration: Figures, data: Figures) -> Score:
+    """Measure it in int8, as `hmr quantize` makes it: gates stay in float (check 12)."""
+    image = TensorSpec('image', (-1, 3, SIZE, SIZE), 'float32')
+    outputs = [TensorSpec(name, (-1, JOINTS, bins), 'float32')
+               for name, bins in zip(_OUTPUTS, BINS)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_onnx(deployable(network), [image], outputs, Path(folder) / 'toy.onnx')
+        model, target = float_network(path.read_bytes(), path), TARGETS['both']
+    feeds = [{'image': images.numpy()} for images in calibration.images.split(_CALIBRATED)]
+    layers = [name for name in quantizable(model, target) if 'mgaf' not in name]
+    run = runner(quantized(model, target, calibrate(model, target, feeds), layers), path, 1)
+    return _score(run({'image': data.images.numpy()}), data)
+
+
+def _score(outputs: Mapping[str, np.ndarray], data: Figures) -> Score:
     points, _ = decode(probabilities(outputs), SPLIT_RATIO)
     error = np.linalg.norm(points - data.joints.numpy(), axis=-1)
     return Score(100 * float(np.mean(error <= 1)), float(error.mean()))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from pathlib import Path
 
 import lightning
@@ -12,12 +12,10 @@ from lightning.pytorch.loggers import CSVLogger
 import torch
 
 from hmr_ros.body import load_body
-from hmr_ros.networks.mgil import build_pose, PoseNetwork
 from hmr_ros.training import weights_file
+from hmr_ros.training.mgil.beginning import beginning
 from hmr_ros.training.mgil.config import PoseConfig
 from hmr_ros.training.mgil.data import training_loader
-from hmr_ros.training.mgil.import_checkpoint import read_source, transfer
-from hmr_ros.training.mgil.marginal_heads import read_marginals
 from hmr_ros.training.mgil.module import PoseModule
 from hmr_ros.training.mgil.pictures import training_pictures
 from hmr_ros.training.mgil.weights import PoseFacts, save_weights
@@ -34,10 +32,10 @@ def train(
     resume   checkpoint of the same training that was interrupted; it goes on as if it had not been
     """
     torch.manual_seed(config.seed)
-    network = _beginning(config)
-    module = PoseModule(config, network.to(memory_format=torch.channels_last))
     first = devices * steps_done(resume) if resume else 0
     loader = training_loader(config, training_pictures(config, load_body()), workers, first)
+    network = beginning(config, loader.dataset)
+    module = PoseModule(config, network.to(memory_format=torch.channels_last))
     trainer = lightning.Trainer(
         devices=devices, precision=config.precision, max_steps=config.steps,
         default_root_dir=out, gradient_clip_val=None,
@@ -54,33 +52,13 @@ def train(
     return path
 
 
-def _beginning(config: PoseConfig) -> PoseNetwork:
-    """Build the network as the configuration has it begin."""
-    network = build_pose(config.variant)
-    if config.head == 'marginals':
-        read_marginals(network)
-    if config.start_from:
-        _begin_as(network, config.start_from)
-    return network
-
-
-def _begin_as(network: PoseNetwork, path: str) -> None:
-    """Load what fits of weights of ours or of a checkpoint; what does not is told."""
-    if path.endswith('.safetensors'):
-        own, found = network.state_dict(), weights_file.network_tensors(path)
-        fits = {name: value for name, value in found.items()
-                if name in own and own[name].shape == value.shape}
-        network.load_state_dict(fits, strict=False)
-        told = f'{len(fits)} of {len(own)} tensors loaded'
-    else:
-        told = transfer(read_source(path), network).summary
-    logging.getLogger(__name__).info('start from %s: %s', path, told)
-
-
 def _save(module: PoseModule, path: Path) -> None:
     config = module.config
-    smoothing = config.labels == 'smoothing'
-    facts = PoseFacts.of(
-        config.variant, labels=config.labels, score_mode='max' if smoothing else 'min')
+    if config.labels == 'smoothing':
+        scores = {'score_mode': 'max', 'top_score': 1 - config.smoothing}
+    else:
+        # The peak of a normal density.
+        scores = {'score_mode': 'min', 'top_score': 1 / (math.sqrt(2 * math.pi) * config.sigma)}
+    facts = PoseFacts.of(config.variant, labels=config.labels, **scores)
     save_weights({f'{weights_file.NETWORK}{name}': value.detach().cpu()
                   for name, value in module.network.state_dict().items()}, path, facts)

@@ -27,6 +27,7 @@ class PoseFacts:
     labels       what it was trained with: smoothing or gaussian
     score_mode   which peak counts as the score: max or min
     flip_shift   bins of the flip test, None for split_ratio - 1
+    top_score    peak of a keypoint it is sure of: the label's own
     licence      SPDX name, or what to ask the source of the weights
     """
 
@@ -42,6 +43,7 @@ class PoseFacts:
     labels: str = 'smoothing'
     score_mode: str = 'max'
     flip_shift: int | None = None
+    top_score: float = 1.0
     licence: str = 'Apache-2.0'
 
     @classmethod

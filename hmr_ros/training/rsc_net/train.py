@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import lightning
@@ -14,17 +15,21 @@ import torch
 from hmr_ros.body import load_body
 from hmr_ros.body.model import BodyModel
 from hmr_ros.networks.rsc_net import RscNet
+from hmr_ros.networks.rsc_net.backbone import ScaledPyramid
+from hmr_ros.training.engine_start import start_as_engine
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.rsc_net.config import RscConfig
 from hmr_ros.training.rsc_net.data import Resolutions, training_loader
 from hmr_ros.training.rsc_net.module import RscModule
 from hmr_ros.training.rsc_net.rounding import rounded
 from hmr_ros.training.rsc_net.skeletons import teach_regressor
-from hmr_ros.training.rsc_net.warm_start import start_as_engine
 from hmr_ros.training.rsc_net.weights import CONTRAST, read_network, RscFacts, save_weights
 from hmr_ros.training.turns import steps_done
 
 _CHECKPOINT_EVERY = 500
+#: batches that the statistics of an engine's norms are taken from.
+_MEASURED = 30
+_FACTS = RscFacts()
 
 
 def train(
@@ -65,7 +70,7 @@ def _network(config: RscConfig, data: Resolutions, body: BodyModel) -> RscNet:
         return _trained(config.start_from, config.backbone)
     network, store = RscNet(backbone=config.backbone), data.store
     if config.start_engine:
-        start_as_engine(network.backbone, config.start_engine, data)
+        begin_as_engine(network.backbone, config.start_engine, data)
     with torch.no_grad():
         pose = store.rotmats[..., :2].mean(0)
         # Everybody upright, from all sides: the mean of the pelvis is no rotation.
@@ -75,6 +80,17 @@ def _network(config: RscConfig, data: Resolutions, body: BodyModel) -> RscNet:
     if config.skeletons:
         teach_regressor(network, body, config.skeletons, config.skeleton_steps, config.seed)
     return network
+
+
+def begin_as_engine(backbone: ScaledPyramid, engine: str, data: Resolutions) -> None:
+    """See `start_as_engine`, for the crops of `data`."""
+    mean, std = (255 * torch.tensor(values)[:, None, None] for values in (_FACTS.mean, _FACTS.std))
+
+    def run() -> None:
+        for batch in itertools.islice(data, _MEASURED):
+            image = (batch['images'][0].float() - mean) / std
+            backbone(image, torch.zeros(len(image), dtype=torch.long))
+    start_as_engine(backbone, engine, {'pyramid': 'backbone', 'maps': 'maps'}, run)
 
 
 def _trained(path: str, backbone: str) -> RscNet:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hmr_ros.body.coco import face_measures
 from hmr_ros.body.model import BodyModel
 from hmr_ros.training.synthetic.rasterizer import vertex_normals
 
@@ -50,19 +51,6 @@ def _along(points: np.ndarray, chain: np.ndarray) -> np.ndarray:
     return place
 
 
-def _face(vertices: np.ndarray, head: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """Heights of the face from the extent of the head, by the usual proportions."""
-    skull = vertices[head > 0.6]
-    top, chin = skull[:, 1].max(), skull[:, 1].min()
-    front = skull[skull[:, 2] > np.quantile(skull[:, 2], 0.6)]
-    chin = max(chin, top - 1.35 * (skull[:, 2].max() - skull[:, 2].min()), front[:, 1].min())
-    height = top - chin
-    depth = 0.5 * (skull[:, 2].max() - skull[:, 2].min())
-    centre = 0.5 * (skull[:, 2].max() + skull[:, 2].min())
-    places = [chin + share * height for share in (0.0, 0.21, 0.36, 0.51, 0.60)]
-    return np.float32([*places, 0.14 * height, centre, depth])
-
-
 def study(body: BodyModel) -> Anatomy:
     """Measure `body` at rest."""
     pelvis = body.joint_template[0]
@@ -81,7 +69,7 @@ def study(body: BodyModel) -> Anatomy:
     table[:, REST_X:REST_Z + 1] = rest
     return Anatomy(
         table.astype(np.float32), body.weights.argmax(axis=1).astype(np.uint8),
-        _face(rest, body.weights[:, 15], joints), joints.astype(np.float32))
+        face_measures(rest, body.weights[:, 15]), joints.astype(np.float32))
 
 
 def rest_normals(body: BodyModel) -> np.ndarray:

@@ -62,13 +62,24 @@ def blur(rng: np.random.Generator, image: np.ndarray, most: float) -> np.ndarray
 
 
 def coarsen(rng: np.random.Generator, image: np.ndarray, fewest: int) -> np.ndarray:
-    """Scale down to between `fewest` pixels and the whole and back, as distant people are seen."""
-    size = image.shape[0]
-    small = int(np.exp(rng.uniform(np.log(fewest), np.log(0.8 * size))))
+    """
+    Scale down to a height between `fewest` pixels and the whole and back, as distant people are
+    seen.
+    """
+    height, width = image.shape[:2]
+    most = 0.8 * height
+    small = int(np.exp(rng.uniform(np.log(min(fewest, most)), np.log(most))))
     how = (cv2.INTER_AREA, cv2.INTER_LINEAR)[int(rng.random() < 0.4)]
-    less = cv2.resize(image, (small, small), interpolation=how)
+    less = cv2.resize(image, (round(small * width / height), small), interpolation=how)
     back = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[int(rng.random() < 0.4)]
-    return cv2.resize(less, (size, size), interpolation=back)
+    return cv2.resize(less, (width, height), interpolation=back)
+
+
+def sharpen(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Exaggerate edges, as cheap cameras do."""
+    soft = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 1.6))
+    strength = rng.uniform(0.3, 1.5)
+    return cv2.addWeighted(image, 1 + strength, soft, -strength, 0)
 
 
 def compress(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

@@ -117,6 +117,28 @@ def _jittered(
     return np.concatenate([middle - half * scale, middle + half * scale])
 
 
+def degrade(
+        rng: np.random.Generator, image: np.ndarray, recipe: Recipe, grain: augment.Grain,
+        blur_px: float) -> np.ndarray:
+    """
+    Return what a camera of the `recipe` makes of an image `(H, W, 3)`, which may change too.
+
+    blur_px  the most that it blurs
+    """
+    if _chance(rng, recipe.blur):
+        image = augment.blur(rng, image, blur_px)
+    if _chance(rng, recipe.coarsen):
+        image = augment.coarsen(rng, image, recipe.coarsest)
+    if recipe.noise > 0:
+        strength = max(0.0, rng.uniform(-0.7, 1.0)) ** 1.5 * recipe.noise
+        grain.finish(rng, image, augment.colour_table(rng), strength)
+    if _chance(rng, recipe.compress):
+        image = augment.compress(rng, image)
+    if _chance(rng, recipe.grey):
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return image
+
+
 class SyntheticPeople:
     """
     Endless labelled crops from a store of cut-out people.
@@ -233,7 +255,7 @@ class SyntheticPeople:
             for _ in range(rng.integers(1, 3)):
                 centre = self._spot(index, place, rng)
                 lay_occluder(rng, canvas, matte, self._backdrop(rng), centre)
-        image = self._degrade(canvas, rng)
+        image = degrade(rng, canvas, recipe, self._grain, 0.008 * self.size)
         x0, y0, x1, y1 = place.visible.astype(int)
         mask = (matte == TARGET).astype(np.uint8)
         for array in (image, mask):
@@ -273,21 +295,6 @@ class SyntheticPeople:
             shift = target - linear @ outline.mean(axis=0)
             self._lay(other, np.concatenate([linear, shift[:, None]], axis=1), canvas, matte,
                       OTHER, rng)
-
-    def _degrade(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        recipe = self.recipe
-        if _chance(rng, recipe.blur):
-            image = augment.blur(rng, image, 0.008 * self.size)
-        if _chance(rng, recipe.coarsen):
-            image = augment.coarsen(rng, image, recipe.coarsest)
-        if recipe.noise > 0:
-            strength = max(0.0, rng.uniform(-0.7, 1.0)) ** 1.5 * recipe.noise
-            self._grain.finish(rng, image, augment.colour_table(rng), strength)
-        if _chance(rng, recipe.compress):
-            image = augment.compress(rng, image)
-        if _chance(rng, recipe.grey):
-            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        return image
 
     def _labels(self, index: int, place: Placement, mask: np.ndarray) -> dict[str, np.ndarray]:
         store, row = self.store, slice(index, index + 1)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,28 @@ def test_people_of_the_training_half(tmp_path: Path) -> None:
         index = NAMES.index(name)
         assert first.joints2d[JOINT_NAMES.index(name)].tolist() == [10 + index, 100 + index]
     assert second.joints2d_weight.nonzero()[0].tolist() == [JOINT_NAMES.index('left_knee')]
+    # The head's corners count from 1, too.
+    assert first.head.tolist() == [0, 0, 8, 8]
+
+
+def test_the_validation_split_is_a_list_of_people(tmp_path: Path) -> None:
+    other = human(objpos={'x': 40, 'y': 50}, x1=np.zeros((0, 0)))
+    write(tmp_path, [structs([human(), other]), structs([human()]), structs([other])], [1, 1, 1])
+    (tmp_path / 'annot').mkdir()
+    listed = tmp_path / 'annot' / 'valid.json'
+    listed.write_text(json.dumps([
+        {'image': '000000015.jpg', 'center': [40.0, 50.0], 'scale': 1.5},
+        {'image': '000000016.jpg', 'center': [301.0, 201.0], 'scale': 1.5},
+        {'image': '000000017.jpg', 'center': [301.0, 201.0], 'scale': 1.5}]))
+    found = [(person.file.name, person.person_id, person.head is None)
+             for person in read_dataset('mpii', tmp_path, 'validation')]
+    assert found == [('000000015.jpg', '1', True), ('000000016.jpg', '0', False)]
+    listed.write_text(json.dumps([{'image': '000000015.jpg'}]))
+    with pytest.raises(EvaluationError, match='valid.json: field center is missing'):
+        next(read_dataset('mpii', tmp_path, 'validation'))
+    listed.unlink()
+    with pytest.raises(EvaluationError, match='valid.json cannot be read'):
+        next(read_dataset('mpii', tmp_path, 'validation'))
 
 
 @pytest.mark.parametrize('row, message', [

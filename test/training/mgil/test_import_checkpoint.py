@@ -70,7 +70,7 @@ def test_simcc_files_are_used_whole(w32: State, tmp_path: Path) -> None:
     """Check 10: 1758 of 1758 keys."""
     assert len(w32) == 1758
     network = build_pose(square('w32', STRIDED, 32))
-    done = transfer(read_source(written(w32, tmp_path)), network)
+    done = transfer(read_source(written(w32, tmp_path)).state, network)
     assert (len(done.loaded), done.refused, done.fresh) == (1758, (), ())
     assert equal(network.state_dict(), w32)
 
@@ -80,7 +80,7 @@ def test_into_the_lossless_network(w32: State, tmp_path: Path) -> None:
     network = build_pose(square('w32', NAMED['mgil'], 32))
     before = {name: value.clone() for name, value in network.state_dict().items()
               if '.flie.' in name or '.mgaf.' in name}
-    done = transfer(read_source(written(w32, tmp_path)), network)
+    done = transfer(read_source(written(w32, tmp_path)).state, network)
     assert (len(done.loaded), len(done.refused), len(done.fresh)) == (1716, 42, 1890)
     assert 'conv1.weight' in done.refused and 'stage3.3.fuse_layers.2.0.1.0.weight' in done.refused
     assert all(name.endswith('.weight') for name in done.refused)
@@ -168,7 +168,7 @@ def test_torchvision_starts_a_training(resnet: State, tmp_path: Path) -> None:
     theirs['fc.weight'], theirs['fc.bias'] = torch.zeros(1000, 2048), torch.zeros(1000)
     network = build_pose(square('resnet50', NAMED['mgil'], 32))
     source = read_source(written(theirs, tmp_path))
-    done = transfer(source, network)
+    done = transfer(source.state, network)
     assert source.skipped == ('fc.weight', 'fc.bias')
     assert done.refused == tuple(
         f'{name}.weight' for name in ('conv1', 'layer2.0.conv2', 'layer3.0.conv2',

@@ -10,8 +10,7 @@ from scipy.spatial.transform import Rotation
 pytest.importorskip('numba', reason='synthetic people need numba')
 from hmr_ros.body import load_body  # noqa: E402
 from hmr_ros.perception.simcc import COCO_NAMES, mirrored_order  # noqa: E402
-from hmr_ros.training.mgil.people import (  # noqa: E402
-    CocoLabels, face_vertices, HIDDEN, LIMBS, SEEN, skinned, UNLABELLED)
+from hmr_ros.training.mgil.people import CocoLabels, HIDDEN, SEEN, UNLABELLED  # noqa: E402
 from hmr_ros.training.synthetic import CLEAN, CutoutStore, Recipe, SyntheticPeople  # noqa: E402
 from hmr_ros.training.synthetic import render_cutouts  # noqa: E402
 
@@ -21,36 +20,6 @@ BODY = load_body()
 @pytest.fixture(scope='module')
 def store() -> CutoutStore:
     return render_cutouts(BODY, 12, seed=5, size=128)
-
-
-def test_face_is_where_faces_have_it() -> None:
-    nose, left_eye, right_eye, left_ear, right_ear = BODY.v_template[face_vertices(BODY)]
-    np.testing.assert_allclose(left_eye * (-1, 1, 1), right_eye, atol=1e-6)
-    np.testing.assert_allclose(left_ear * (-1, 1, 1), right_ear, atol=1e-6)
-    # Own axes of the body: x to the person's left, y up, z to the front.
-    assert abs(nose[0]) < 1e-3 and 0.025 < left_eye[0] < 0.04 and 0.06 < left_ear[0] < 0.1
-    assert nose[2] > left_eye[2] > left_ear[2] + 0.08
-    assert 0.02 < left_eye[1] - nose[1] < 0.06 and abs(left_eye[1] - left_ear[1]) < 0.03
-
-
-def test_limbs_are_named_by_the_own_side() -> None:
-    rest = BODY.joint_template[LIMBS]
-    for name, point in zip(COCO_NAMES[5:], rest):
-        assert (point[0] > 0) == name.startswith('left'), name
-    heights = dict(zip(COCO_NAMES[5:], rest[:, 1]))
-    assert heights['left_shoulder'] > heights['left_hip'] > heights['left_knee']
-    assert heights['left_knee'] > heights['left_ankle']
-
-
-def test_few_vertices_move_as_all_do() -> None:
-    rng = np.random.default_rng(1)
-    rotmats = Rotation.from_rotvec(rng.normal(0, 0.4, (72, 3))).as_matrix()
-    rotmats = rotmats.reshape(3, 24, 3, 3).astype(np.float32)
-    betas, chosen = rng.normal(size=(3, 10)).astype(np.float32), np.array([5, 600, 3000, 6800])
-    every, _ = BODY.skin(rotmats, betas, np.zeros((3, 3), np.float32))
-    points, turns = skinned(BODY, chosen, rotmats, betas)
-    np.testing.assert_allclose(points, every[:, chosen], atol=2e-6)
-    assert turns.shape == (3, 4, 3, 3)
 
 
 def test_mirrored_people_have_mirrored_labels(store: CutoutStore) -> None:

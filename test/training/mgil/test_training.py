@@ -26,6 +26,8 @@ from hmr_ros.training.mgil.export import export_engine  # noqa: E402
 from hmr_ros.training.mgil.module import PoseModule  # noqa: E402
 from hmr_ros.training.mgil.pictures import Pictures, training_pictures  # noqa: E402
 from hmr_ros.training.mgil.train import train  # noqa: E402
+from hmr_ros.training.mgil.warm_start import embedded_kernel  # noqa: E402
+from hmr_ros.training.mgil.targets import gaussian_targets, smoothed_targets  # noqa: E402
 from hmr_ros.training.mgil.weights import read_network  # noqa: E402
 from hmr_ros.training.synthetic import render_cutouts  # noqa: E402
 
@@ -202,13 +204,28 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(config: PoseConfig, tmp_path
         assert torch.equal(one, other), name
 
 
+@pytest.mark.parametrize('labels', ['smoothing', 'gaussian'])
+def test_weights_know_the_peak_of_their_labels(
+        labels: str, config: PoseConfig, tmp_path: Path) -> None:
+    config = replace(config, steps=1, backbone='tiny', labels=labels, sigma=2.0, smoothing=0.3)
+    _, facts = read_network(train(config, tmp_path, workers=0))
+    point, known = torch.full((1, 1, 2), 10.0), torch.ones(1, 1)
+    targets = gaussian_targets(point, known, (96, 96), 3, 2.0) if labels == 'gaussian' else (
+        smoothed_targets(point, known, (96, 96), 3, 0.3))
+    assert facts.top_score == pytest.approx(float(targets.x.max()))
+
+
 def test_trained_weights_become_an_engine(config: PoseConfig, tmp_path: Path) -> None:
     path = train(replace(config, steps=2, downsampling='lite'), tmp_path, workers=0)
     network, facts = read_network(path)
     assert facts.variant.downsampling == NAMED['lite'] and facts.score_mode == 'max'
+    facts = replace(
+        facts, color_order='bgr', score_mode='min', flip_shift=1, top_score=0.25)
     export_engine(network, None, tmp_path, 'mine', 'float32', facts)
     entry = read_manifest(tmp_path)['mine']
     assert (entry.network, entry.image_size) == ('mgil', 32)
+    assert (entry.color_order, entry.score_mode, entry.flip_shift, entry.top_score) == (
+        'bgr', 'min', 1, 0.25)
     image = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
     found = load_engine(str(tmp_path / 'mine.onnx')).run({'image': image})
     with torch.no_grad():
@@ -219,6 +236,18 @@ def test_trained_weights_become_an_engine(config: PoseConfig, tmp_path: Path) ->
                           learning_rate=0.0), tmp_path / 'next', workers=0)
     after, _ = read_network(begun)
     assert torch.equal(after.mlp_head_x.weight, network.mlp_head_x.weight)
+
+
+@pytest.mark.parametrize('warm_start', ['fresh', 'embedded'])
+def test_a_training_begins_with_the_kernels_of_a_strided_one_if_asked(
+        warm_start: str, config: PoseConfig, tmp_path: Path) -> None:
+    still = replace(config, steps=1, learning_rate=0.0)
+    before = train(replace(still, downsampling='strided'), tmp_path / 'before', workers=0)
+    after = train(replace(still, downsampling='spd', start_from=str(before), seed=5,
+                          warm_start=warm_start), tmp_path / 'after', workers=0)
+    host, network = (read_network(path)[0] for path in (before, after))
+    assert torch.equal(network.conv1.conv.weight, embedded_kernel(host.conv1.weight)) == (
+        warm_start == 'embedded')
 
 
 @pytest.mark.parametrize('schedule', ['steps', 'one_cycle'])

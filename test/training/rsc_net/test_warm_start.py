@@ -15,7 +15,7 @@ from hmr_ros.runtime import load_engine  # noqa: E402
 from hmr_ros.training.errors import TrainingError  # noqa: E402
 from hmr_ros.training.rsc_net.config import RscConfig  # noqa: E402
 from hmr_ros.training.rsc_net.data import Resolutions  # noqa: E402
-from hmr_ros.training.rsc_net.warm_start import start_as_engine  # noqa: E402
+from hmr_ros.training.rsc_net.train import begin_as_engine  # noqa: E402
 from hmr_ros.training.synthetic import render_cutouts  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Resolutions:
 
 def test_begins_as_the_engine(data: Resolutions) -> None:
     backbone = RscNet(backbone='compact').backbone
-    start_as_engine(backbone, 'keypoint_guided', data)
+    begin_as_engine(backbone, 'keypoint_guided', data)
     image = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     outputs = load_engine('keypoint_guided').run({'image': image.numpy()})
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_begins_as_the_engine(data: Resolutions) -> None:
 def test_norms_work_on_the_statistics_of_the_crops(data: Resolutions) -> None:
     """Training, which norms by the batch, and evaluation see nearly the same network."""
     backbone = RscNet(backbone='compact').backbone
-    start_as_engine(backbone, 'keypoint_guided', data)
+    begin_as_engine(backbone, 'keypoint_guided', data)
     images = torch.cat([batch['images'][0] for batch, _ in zip(data, range(6))])
     image = (images / 255 - 0.45) / 0.225
     row = torch.zeros(len(image), dtype=torch.long)
@@ -55,4 +55,4 @@ def test_norms_work_on_the_statistics_of_the_crops(data: Resolutions) -> None:
 
 def test_another_engine_is_refused(data: Resolutions) -> None:
     with pytest.raises(TrainingError, match="'keypoint_guided_mgfenet' has no convolution"):
-        start_as_engine(RscNet(backbone='compact').backbone, 'keypoint_guided_mgfenet', data)
+        begin_as_engine(RscNet(backbone='compact').backbone, 'keypoint_guided_mgfenet', data)
