@@ -161,6 +161,8 @@ def info(
                  'picture, a multiple of 32, 640 when left out.', min=32)] = None,
         width: Annotated[float, typer.Option(
             help="mgil_detector: as a multiple of YOLOv5n's.")] = 1.0,
+        row: Annotated[str, typer.Option(
+            help="bidrn: a row of the paper's tables, such as hand4whole or bnn.")] = 'bidrn',
         json_file: JsonFile = None) -> None:
     """Show versions and machine, or the size of a network beside the published one."""
     if network is None:
@@ -176,6 +178,8 @@ def info(
         facts = _pose_sizes(backbone or 'small', downsampling, size or 64)
     elif network == 'mgil_detector':
         facts = _detector_sizes(width, downsampling, size or 640)
+    elif network == 'bidrn':
+        facts = _binary_sizes(row)
     else:
         _only_keypoint_guided(network)
         facts = _guided_sizes(backbone or 'mgfenet', tokens)
@@ -213,6 +217,22 @@ def _sizes(network: str, backbone: str) -> dict[str, Any]:
         ['GMAC', f'{facts["gmacs"]:.4f}', f'{paper["gmacs"]:.4f}' if paper else ''],
         *([f'parameters of {name}, M', count / 1e6, ''] for name, count
           in facts['parameters_by_module'].items())])
+    return facts
+
+
+def _binary_sizes(row: str) -> dict[str, Any]:
+    """Show the size of a row of bidrn's tables, as the paper counts, and return it."""
+    complexity = _require('hmr_ros.evaluation.bidrn_complexity')
+    _allowed('--row', row, tuple(complexity.PAPER))
+    facts = complexity.describe(row)
+    paper = facts['paper']
+    _table(f'bidrn, {row}', ['', 'here', 'as the paper counts', 'paper'], [
+        ['weights of one bit, M', facts['binary_parameters'] / 1e6, '', ''],
+        ['other parameters, M', facts['parameters'] / 1e6, '', ''],
+        ['parameters, bits as a 32nd, M', '', facts['effective_parameters_m'],
+         paper['parameters_m']],
+        ['operations, bits as a 64th, 2^30', facts['effective_operations_g'],
+         facts['as_paper_counts_g'], paper['operations_g']]])
     return facts
 
 

@@ -255,3 +255,13 @@ def test_reports_are_valid_json(tmp_path):
     report.write_json({'a': float('nan'), 'b': [1.23456, {'c': float('inf')}]},
                       tmp_path / 'r.json')
     assert json.loads((tmp_path / 'r.json').read_text()) == {'a': None, 'b': [1.2346, {'c': None}]}
+
+
+@pytest.mark.torch
+def test_info_of_bidrn(tmp_path):
+    run('info', 'bidrn', '--row', 'bnn', '--json', str(tmp_path / 'info.json'))
+    facts = json.loads((tmp_path / 'info.json').read_text())
+    assert facts['row'] == 'bnn'
+    assert facts['effective_parameters_m'] == pytest.approx(21.608, abs=1e-3)
+    status, _, errors = hmr('info', 'bidrn', '--row', 'none')
+    assert status == 1 and 'hand4whole' in errors

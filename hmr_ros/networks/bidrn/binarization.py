@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One-bit activations and weights, and how gradients pass them (sheet, section 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def signs(x: torch.Tensor) -> torch.Tensor:
+    """+1 where `x` >= 0, both zeros included, else -1; ONNX's and torch's own give 0 at 0."""
+    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+
+class _QuadraticBit(torch.autograd.Function):
+    """Bits forward; backward the derivative of the piecewise quadratic that approaches them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return signs(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * (2 - 2 * x.abs()).clamp(min=0)
+
+
+class _ClippedBit(torch.autograd.Function):
+    """Bits forward; backward straight through where |x| <= 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return signs(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * (x.abs() <= 1)
+
+
+Bits = Callable[[torch.Tensor], torch.Tensor]
+#: activation bits by how their gradient is made: the method's, and that of the first such networks.
+SURROGATES: dict[str, Bits] = {'quadratic': _QuadraticBit.apply, 'clipped': _ClippedBit.apply}
+
+
+def weight_scale(weight: torch.Tensor) -> torch.Tensor:
+    """Mean absolute weight of each output channel (the first axis), kept as axes of length 1."""
+    return weight.detach().abs().mean(tuple(range(1, weight.dim())), keepdim=True)
+
+
+def binary_weight(weight: torch.Tensor) -> torch.Tensor:
+    """Signs times the scale of each output channel; no gradient where |weight| > 1."""
+    return weight_scale(weight) * _ClippedBit.apply(weight)
+
+
+def unscaled_weight(weight: torch.Tensor) -> torch.Tensor:
+    """Signs alone, as the first networks of one bit had them; gradient as `binary_weight`'s."""
+    return _ClippedBit.apply(weight)
+
+
+class ShiftedPReLU(nn.Module):
+    """RPReLU: a PReLU whose input and output are shifted, all per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.full((channels,), 0.25))
+        self.zeta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `(N, channels, H, W)` to the same shape."""
+        gamma, zeta = (p[:, None, None] for p in (self.gamma, self.zeta))
+        return functional.prelu(x - gamma, self.beta) + zeta
+
+
+class BinaryConv2d(nn.Conv2d):
+    """
+    Convolution of bits with bits, times the scale of each output channel; no bias.
+
+    `weight` holds the latent weights in their dense shape. Padding is 0, after the signs.
+    """
+
+    def __init__(
+            self, channels: int, out: int, kernel: int, stride: int = 1,
+            surrogate: str = 'quadratic',
+            binarize: Callable[[torch.Tensor], torch.Tensor] = binary_weight) -> None:
+        super().__init__(channels, out, kernel, stride, kernel // 2, bias=False)
+        self._bits, self._binarize = SURROGATES[surrogate], binarize
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `(N, channels, H, W)`, of which the signs count, to `(N, out, H', W')`."""
+        return functional.conv2d(
+            self._bits(x), self._binarize(self.weight), None, self.stride, self.padding)
+
+
+class BinaryDeconv2d(nn.ConvTranspose2d):
+    """Transposed 4x4 convolution of stride 2 of bits with bits; otherwise as BinaryConv2d."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 4, 2, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `(N, channels, H, W)` to `(N, out, 2 H, 2 W)`; clips what it reads to +-1."""
+        bits = SURROGATES['quadratic'](functional.hardtanh(x))
+        # The first axis of its weights is the input's.
+        weight = binary_weight(self.weight.transpose(0, 1)).transpose(0, 1)
+        return functional.conv_transpose2d(bits, weight, None, self.stride, self.padding)
+
+
+class BinaryLinear(nn.Linear):
+    """Product of bits with bits, times the scale of each output, plus a bias."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `(N, in_features)` to `(N, out_features)`; clips what it reads to +-1."""
+        bits = SURROGATES['quadratic'](functional.hardtanh(x))
+        return functional.linear(bits, binary_weight(self.weight), self.bias)
+
+
+BINARY_LAYERS = (BinaryConv2d, BinaryDeconv2d, BinaryLinear)
