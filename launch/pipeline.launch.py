@@ -32,9 +32,10 @@ ARGUMENTS = (
     ('image_transport', '', 'how images arrive', ('', 'raw', 'compressed')),
     ('backend', '', 'what runs the network', ('', 'auto', 'onnxruntime', 'tensorrt', 'torch')),
     ('smooth', 'true', 'temporal smoothing: markers are drawn from smpl_smoothed', BOOL),
-    ('keypoints', 'false', '2D keypoints too, drawn on the overlay; needs an engine of mgil', BOOL),
-    ('refine', '', 'turn and shift bodies until they show their joints at 2D keypoints; needs an '
-     'engine of mgil', ('', 'none', 'keypoints')),
+    ('keypoints', 'false', '2D keypoints too, drawn on the overlay', BOOL),
+    ('refine', '', 'turn and shift bodies until they show their joints at 2D keypoints',
+     ('', 'none', 'keypoints')),
+    ('detector_method', '', 'how people are looked for', ('', 'hog', 'learned')),
     ('composed', 'false', 'all nodes in one process', BOOL),
     ('rviz', 'false', 'start RViz', BOOL),
     ('fixed_frame', 'camera_optical_frame', 'fixed frame of RViz', None),
@@ -65,8 +66,8 @@ def _remappings(value: dict[str, str], executable: str) -> list[tuple[str, str]]
 def _given(value: dict[str, str]) -> dict[str, str | bool]:
     """Return the parameters that the user gave as arguments."""
     given: dict[str, str | bool] = {'use_sim_time': value['use_sim_time'] == 'true'}
-    given.update({name: value[name] for name in ('source', 'image_transport', 'backend', 'refine')
-                  if value[name]})
+    given.update({name: value[name] for name in (
+        'source', 'image_transport', 'backend', 'refine', 'detector_method') if value[name]})
     if value['autostart']:
         given['autostart'] = value['autostart'] == 'true'
     return given

@@ -33,7 +33,7 @@ WAIT_S = 60.0
 @launch_testing.parametrize('composed', ['true', 'false'])
 def generate_test_description(composed):
     file = os.path.join(get_package_share_directory('hmr_ros'), 'launch/pipeline.launch.py')
-    # Without an engine, keypoints stays unconfigured and leaves the others alone.
+    # Off by default: they must leave the others alone.
     include = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(file),
         launch_arguments={'namespace': NAMESPACE, 'image': f'{NAMESPACE}/cam/image_raw',
