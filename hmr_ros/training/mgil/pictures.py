@@ -9,14 +9,13 @@ it, and what a short training needs is many steps, not many different pictures.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-import json
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hmr_ros.body.model import BodyModel
-from hmr_ros.training.errors import TrainingError
+from hmr_ros.training.kept import kept_or_made
 from hmr_ros.training.mgil.config import PoseConfig, WIDE
 from hmr_ros.training.mgil.people import CocoLabels
 from hmr_ros.training.synthetic import CutoutStore, Recipe, SyntheticPeople
@@ -64,18 +63,16 @@ def training_pictures(config: PoseConfig, body: BodyModel) -> Pictures:
 
     Picture i depends on the seed and on i only. Raises TrainingError when the file is of others.
     """
-    kept = Path(config.keep) if config.keep else None
-    if kept is not None and kept.is_file():
-        return _read(kept, config)
+    return kept_or_made(config.keep, Pictures, _origin(config), lambda: _composed(config, body))
+
+
+def _composed(config: PoseConfig, body: BodyModel) -> Pictures:
     store = CutoutStore.join([CutoutStore.load(path) for path in config.stores])
     people = SyntheticPeople(
         store, config.side, config.seed, Recipe(**{**_NOT_YET, **dict(config.recipe)}),
         config.photos, margin=WIDE)
-    pictures = compose(people, (_draw(config, len(people), i) for i in range(config.pictures)),
-                       body)
-    if kept is not None:
-        _write(pictures, kept, config)
-    return pictures
+    return compose(
+        people, (_draw(config, len(people), i) for i in range(config.pictures)), body)
 
 
 def _draw(config: PoseConfig, people: int, index: int) -> tuple[int, np.random.Generator]:
@@ -83,30 +80,7 @@ def _draw(config: PoseConfig, people: int, index: int) -> tuple[int, np.random.G
     return int(rng.integers(people)), rng
 
 
-def _origin(config: PoseConfig) -> str:
+def _origin(config: PoseConfig) -> dict[str, Any]:
     """What the pictures of a configuration depend on."""
     names = ('stores', 'photos', 'pictures', 'largest', 'seed', 'recipe')
-    return json.dumps({name: getattr(config, name) for name in names})
-
-
-def _write(pictures: Pictures, path: Path, config: PoseConfig) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + '.part')
-    with unfinished.open('wb') as file:
-        np.savez(file, origin=_origin(config), **{
-            f.name: getattr(pictures, f.name) for f in fields(Pictures)})
-    unfinished.replace(path)
-
-
-def _read(path: Path, config: PoseConfig) -> Pictures:
-    try:
-        with np.load(path) as file:
-            origin = str(file['origin'])
-            arrays = {f.name: file[f.name] for f in fields(Pictures)}
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f'pictures {path} cannot be read: {error}') from error
-    if origin != _origin(config):
-        raise TrainingError(
-            f'pictures {path} were made from {origin}, but this configuration says '
-            f'{_origin(config)}; name another file as keep')
-    return Pictures(**arrays)
+    return {name: getattr(config, name) for name in names}

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-import json
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from hmr_ros.training.errors import TrainingError
+from hmr_ros.training.kept import kept_or_made
 from hmr_ros.training.mgil.detector.config import DetectorConfig
 from hmr_ros.training.mgil.detector.scenes import Scene, SceneComposer
 from hmr_ros.training.synthetic import CutoutStore
@@ -60,44 +59,19 @@ def training_scenes(config: DetectorConfig) -> Scenes:
 
     Scene i depends on the seed and on i only. Raises TrainingError when the file is of others.
     """
-    kept = Path(config.keep) if config.keep else None
-    if kept is not None and kept.is_file():
-        return _read(kept, config)
+    return kept_or_made(config.keep, Scenes, _origin(config), lambda: _composed(config))
+
+
+def _composed(config: DetectorConfig) -> Scenes:
     store = CutoutStore.join([CutoutStore.load(path) for path in config.stores])
     composer = SceneComposer(
         store, (config.scene_size, config.scene_size), config.seed, config.smallest,
         config.largest, config.backgrounds, config.photos)
-    scenes = gather(map(composer.scene, range(config.scenes)), config.scenes)
-    if kept is not None:
-        _write(scenes, kept, config)
-    return scenes
+    return gather(map(composer.scene, range(config.scenes)), config.scenes)
 
 
-def _origin(config: DetectorConfig) -> str:
+def _origin(config: DetectorConfig) -> dict[str, Any]:
     """What the scenes of a configuration depend on."""
     names = ('stores', 'photos', 'backgrounds', 'scenes', 'scene_size', 'smallest', 'largest',
              'seed')
-    return json.dumps({name: getattr(config, name) for name in names})
-
-
-def _write(scenes: Scenes, path: Path, config: DetectorConfig) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + '.part')
-    with unfinished.open('wb') as file:
-        np.savez(file, origin=_origin(config), **{
-            f.name: getattr(scenes, f.name) for f in fields(Scenes)})
-    unfinished.replace(path)
-
-
-def _read(path: Path, config: DetectorConfig) -> Scenes:
-    try:
-        with np.load(path) as file:
-            origin = str(file['origin'])
-            arrays = {f.name: file[f.name] for f in fields(Scenes)}
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f'scenes {path} cannot be read: {error}') from error
-    if origin != _origin(config):
-        raise TrainingError(
-            f'scenes {path} were made from {origin}, but this configuration says '
-            f'{_origin(config)}; name another file as keep')
-    return Scenes(**arrays)
+    return {name: getattr(config, name) for name in names}
