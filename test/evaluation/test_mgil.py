@@ -11,8 +11,9 @@ pytest.importorskip('numba', reason='synthetic people need numba')
 from hmr_ros.body import load_body  # noqa: E402
 from hmr_ros.evaluation import mgil  # noqa: E402
 from hmr_ros.evaluation.mgil import compared, Findings, findings  # noqa: E402
-from hmr_ros.evaluation.mgil_contender import Contender  # noqa: E402
+from hmr_ros.evaluation.mgil_contender import Contender, contender as contender_of  # noqa: E402
 from hmr_ros.evaluation.oks import COCO_SIGMAS, oks  # noqa: E402
+from hmr_ros.perception import simcc  # noqa: E402
 from hmr_ros.training.mgil.config import WIDE  # noqa: E402
 from hmr_ros.training.mgil.pictures import compose, Pictures  # noqa: E402
 from hmr_ros.training.synthetic import render_cutouts, SyntheticPeople  # noqa: E402
@@ -82,3 +83,9 @@ def test_compared_people_by_people() -> None:
     change = compared(worse, better, 1)
     assert change['ap_change'] < -10 and 0.2 < change['ap_spread'] < 3
     assert change['pck_change'] == -100 and change['pck_spread'] == 0
+
+
+def test_the_shipped_engine_finds_keypoints_of_people_it_has_never_seen() -> None:
+    """A mean pose in the box has 21 %."""
+    row = findings(contender_of('mgil', simcc.COCO_NAMES), mgil.held_out_pictures(40)).row()
+    assert row['pck'] > 45 and row['ap50'] > 25
