@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks 5 to 7 of the bidrn sheet: sums of bits are the integers that floats give, no tolerance."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings, strategies as st
+import numpy as np
+import pytest
+
+pytest.importorskip('numba', reason='convolutions of bits need numba')
+torch = pytest.importorskip('torch', reason='torch is the reference')
+from torch.nn import functional  # noqa: E402
+
+from hmr_ros.runtime.packed_bits import (  # noqa: E402
+    convolve, pack, PackedDeconvolution, PackedKernel)
+
+pytestmark = pytest.mark.torch
+#: height, width, channels in and out of the sheet.
+SHAPES = [(64, 48, 64, 64), (32, 24, 128, 128), (16, 12, 256, 256), (8, 6, 512, 512),
+          (16, 12, 1024, 256), (8, 6, 2248, 256)]
+
+
+def drawn(seed: int, *shape: int) -> np.ndarray:
+    """Numbers of which a tenth are zeros of either sign."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=shape).astype(np.float32)
+    zeros = rng.random(shape) < 0.1
+    values[zeros] = np.where(rng.random(zeros.sum()) < 0.5, 0.0, -0.0)
+    return values
+
+
+def signs(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.where(values >= 0, 1.0, -1.0))
+
+
+def reference(x: np.ndarray, weights: np.ndarray, stride: int, padding: int) -> np.ndarray:
+    """Sums `(N, H', W', O)` by doubles; x (N, H, W, C)."""
+    found = functional.conv2d(signs(x).permute(0, 3, 1, 2), signs(weights), None, stride, padding)
+    return found.permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize(('kernel', 'stride'), [(3, 1), (3, 2), (1, 1)])
+@pytest.mark.parametrize('shape', SHAPES)
+def test_sums_are_those_of_floats(shape: tuple[int, ...], kernel: int, stride: int) -> None:
+    height, width, channels, outputs = shape
+    x, weights = drawn(1, 1, height, width, channels), drawn(2, outputs, channels, kernel, kernel)
+    found = convolve(pack(x), PackedKernel.of(weights), stride, kernel // 2)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, reference(x, weights, stride, kernel // 2))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 2), st.integers(1, 9), st.integers(1, 11), st.integers(1, 130),
+       st.integers(1, 5), st.sampled_from([1, 2, 3]), st.sampled_from([1, 2]),
+       st.integers(0, 1), st.integers(0, 2 ** 31))
+def test_sums_of_any_size(
+        count: int, height: int, width: int, channels: int, outputs: int, kernel: int,
+        stride: int, padding: int, seed: int) -> None:
+    if min(height, width) + 2 * padding < kernel:
+        return
+    x = drawn(seed, count, height, width, channels)
+    weights = drawn(seed + 1, outputs, channels, kernel, kernel)
+    found = convolve(pack(x), PackedKernel.of(weights), stride, padding)
+    np.testing.assert_array_equal(found, reference(x, weights, stride, padding))
+
+
+def test_skipped_taps_and_parity() -> None:
+    """Check 6: the sums are those over the taps inside alone, and of the parity of their count."""
+    x, weights = drawn(3, 1, 7, 5, 192), drawn(4, 32, 192, 3, 3)
+    found = convolve(pack(x), PackedKernel.of(weights), 1, 1)[0]
+    for y in range(7):
+        for column in range(5):
+            rows, columns = (np.array([tap for tap in range(3) if 0 <= at + tap - 1 < length])
+                             for at, length in ((y, 7), (column, 5)))
+            there = signs(x)[0, y - 1 + rows][:, column - 1 + columns]
+            taps = signs(weights)[:, :, rows][..., columns]
+            expected = torch.einsum('ijc,ocij->o', there, taps).numpy()
+            np.testing.assert_array_equal(found[y, column], expected)
+            assert ((found[y, column] - 192 * len(rows) * len(columns)) % 2 == 0).all()
+
+
+@pytest.mark.parametrize(('height', 'width', 'channels'), [(8, 6, 2248), (16, 12, 256), (1, 3, 5)])
+def test_deconvolutions_are_those_of_floats(height: int, width: int, channels: int) -> None:
+    x, weights = drawn(5, 2, height, width, channels), drawn(6, channels, 16, 4, 4)
+    found = PackedDeconvolution(weights)(pack(x))
+    expected = functional.conv_transpose2d(
+        signs(x).permute(0, 3, 1, 2), signs(weights), None, 2, 1).permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(found, expected.numpy())
+
+
+def test_words_are_little_end_first_and_zeros_are_ones() -> None:
+    values = np.array([[0.0, -0.0, -1.0, 1.0] + [-1.0] * 61 + [2.0]])
+    np.testing.assert_array_equal(pack(values), np.array([[0b1011, 0b10]], np.uint64))
