@@ -14,7 +14,7 @@ import numpy as np
 
 WORD = 64
 #: pixels that share each word of the weights while it is in a register.
-_TILE = 4
+_TILE = 8
 #: taps of even and odd outputs of a deconvolution, and how many of their pixels lie before.
 _PARITIES = (([3, 1], 1), ([2, 0], 0))
 
@@ -147,11 +147,9 @@ def _convolve(
             y, x = divmod(min(first + pixel, last), columns)
             _look(bits, seen[pixel], y * stride, x * stride, tall, wide)
         for output in range(len(weights)):
-            a, b, c, d = _differences(seen, weights[output])
-            sums[first, output] = taps - 2 * a
-            sums[min(first + 1, last), output] = taps - 2 * b
-            sums[min(first + 2, last), output] = taps - 2 * c
-            sums[min(first + 3, last), output] = taps - 2 * d
+            different = _differences(seen, weights[output])
+            for pixel in range(_TILE):
+                sums[min(first + pixel, last), output] = taps - 2 * np.int64(different[pixel])
 
 
 @njit(nogil=True, cache=True, inline='always')
@@ -167,13 +165,18 @@ def _look(
 
 
 @njit(nogil=True, cache=True, inline='always')
-def _differences(seen: np.ndarray, weights: np.ndarray) -> tuple[int, int, int, int]:
+def _differences(seen: np.ndarray, weights: np.ndarray) -> tuple[int, ...]:
     """Bits in which each of _TILE rows differs from the weights."""
-    a = b = c = d = np.uint64(0)
+    # Eight names, not an array: they stay in registers.
+    a = b = c = d = e = f = g = h = np.uint64(0)
     for place in range(len(weights)):
         weight = weights[place]
         a += _ones(seen[0, place] ^ weight)
         b += _ones(seen[1, place] ^ weight)
         c += _ones(seen[2, place] ^ weight)
         d += _ones(seen[3, place] ^ weight)
-    return np.int64(a), np.int64(b), np.int64(c), np.int64(d)
+        e += _ones(seen[4, place] ^ weight)
+        f += _ones(seen[5, place] ^ weight)
+        g += _ones(seen[6, place] ^ weight)
+        h += _ones(seen[7, place] ^ weight)
+    return a, b, c, d, e, f, g, h
