@@ -142,11 +142,19 @@ def _add(
     channels = kept.shape[1]
     for pixel in range(len(sums)):
         for first in range(0, sums.shape[1], channels):
-            for channel in range(channels):
-                output = first + channel
-                found = np.float32(sums[pixel, output])
-                if found > threshold[output]:
-                    bent = above[output] * found + above_offset[output]
-                else:
-                    bent = below[output] * found + below_offset[output]
-                out[pixel, output] += bent + keep[output] * kept[pixel, channel]
+            part = slice(first, first + channels)
+            _add_row(sums[pixel, part], threshold[part], above[part], above_offset[part],
+                     below[part], below_offset[part], kept[pixel], keep[part], out[pixel, part])
+
+
+@njit(nogil=True, cache=True)
+def _add_row(
+        sums: np.ndarray, threshold: np.ndarray, above: np.ndarray, above_offset: np.ndarray,
+        below: np.ndarray, below_offset: np.ndarray, kept: np.ndarray, keep: np.ndarray,
+        out: np.ndarray) -> None:
+    """Do it for neighbouring channels, as many at once as fit a register."""
+    for i in range(len(sums)):
+        found = np.float32(sums[i])
+        high = above[i] * found + above_offset[i]
+        low = below[i] * found + below_offset[i]
+        out[i] += (high if found > threshold[i] else low) + keep[i] * kept[i]

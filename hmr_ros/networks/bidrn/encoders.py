@@ -79,6 +79,7 @@ class BinaryResNet(nn.Module):
 
     def __init__(self, plan: ResNetPlan, variant: Variant) -> None:
         super().__init__()
+        self.variant = variant
         channels = plan.widths[0]
         self.conv1 = nn.Conv2d(3, channels, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)

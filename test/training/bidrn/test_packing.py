@@ -10,10 +10,15 @@ pytest.importorskip('numba', reason='layers on packed bits need numba')
 torch = pytest.importorskip('torch', reason='the modules are torch')
 from torch import nn  # noqa: E402
 
+from hmr_ros.networks.bidrn import NAMED, Variant  # noqa: E402
+from hmr_ros.networks.bidrn.encoders import BinaryResNet  # noqa: E402
 from hmr_ros.networks.bidrn.residuals import FusionDown, LocalResidual  # noqa: E402
+from hmr_ros.networks.resnet import ResNetPlan, RESNET18, RESNET50  # noqa: E402
 from hmr_ros.runtime.packed_bits import pack  # noqa: E402
 from hmr_ros.runtime.packed_layers import Bend, Signal  # noqa: E402
-from hmr_ros.training.bidrn.packing import packed_fusion, packed_residual  # noqa: E402
+from hmr_ros.training.bidrn.packing import (  # noqa: E402
+    packed_encoder, packed_fusion, packed_residual)
+from hmr_ros.training.errors import TrainingError  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -77,3 +82,47 @@ def test_the_line_changes_where_the_activation_does() -> None:
     assert bend.threshold == 4
     for line, offset in ((bend.above, bend.above_offset), (bend.below, bend.below_offset)):
         assert 4 * line + offset == pytest.approx(0.3)
+
+
+def settled(plan: ResNetPlan) -> BinaryResNet:
+    """An encoder whose norms know what they see."""
+    torch.manual_seed(0)
+    network = BinaryResNet(plan, Variant())
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode='fan_out')
+    with torch.no_grad():
+        for seed in range(3):
+            network.last_map(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed)))
+    return network.eval()
+
+
+@pytest.mark.parametrize('plan', [RESNET18, RESNET50])
+def test_an_encoder_block_by_block(plan: ResNetPlan) -> None:
+    """Bits flip where sums are rounded otherwise, so each block is judged on what the net sees."""
+    network = settled(plan)
+    packed = packed_encoder(network)
+    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        x = network.maxpool(network.bn1(network.conv1(image)))
+        np.testing.assert_allclose(
+            packed.stem(image.numpy()), x.permute(0, 2, 3, 1).numpy(), atol=1e-5)
+        blocks = [block for name in ('layer1', 'layer2', 'layer3', 'layer4')
+                  for block in network.get_submodule(name)]
+        assert len(blocks) == len(packed.blocks)
+        for plain, block in zip(blocks, packed.blocks):
+            expected = plain(x)
+            found = block(np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy()))
+            off = np.abs(found - expected.permute(0, 2, 3, 1).numpy())
+            assert np.mean(off <= 1e-4 * float(expected.abs().max())) > 0.99
+            x = expected
+        whole = packed(image.numpy())
+    assert whole.shape == tuple(x.shape)
+    assert np.corrcoef(whole.ravel(), x.numpy().ravel())[0, 1] > 0.95
+
+
+def test_other_encoders_are_refused() -> None:
+    with torch.device('meta'):
+        network = BinaryResNet(RESNET18, NAMED['no_shortcut'])
+    with pytest.raises(TrainingError, match='choose bidrn'):
+        packed_encoder(network)
