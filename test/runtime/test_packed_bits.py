@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks 5 to 7 of the bidrn sheet: sums of bits are the integers that floats give, no tolerance."""
+"""Checks 5 to 7 of the bidrn sheet: sums of bits are the integers that floats give, exactly."""
 
 from __future__ import annotations
 

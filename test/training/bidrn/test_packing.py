@@ -93,7 +93,8 @@ def settled(plan: ResNetPlan) -> BinaryResNet:
             nn.init.kaiming_normal_(module.weight, mode='fan_out')
     with torch.no_grad():
         for seed in range(3):
-            network.last_map(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed)))
+            random = torch.Generator().manual_seed(seed)
+            network.last_map(torch.rand(2, 3, 64, 64, generator=random))
     return network.eval()
 
 
