@@ -122,6 +122,9 @@ def test_every_image_gets_boxes_once_and_in_order(graph, detector):
     for send in [camera.search] * 3 + [camera.send] * 4:
         headers.append(send())
         boxes_of(graph, headers)
+        # The first one that waits for its search must not be replaced before the worker has it.
+        if len(headers) == 4:
+            graph.until(lambda: node._slot._item is None, 'the worker to take it')
     camera.detector.steps.release(2)
     graph.until(lambda: node.diagnostics.counters['frames_processed'] == 5, 'the last searches')
     headers.append(camera.send())
