@@ -11,7 +11,7 @@ from torch import nn
 
 from hmr_ros.networks.bidrn import NAMED, Variant, WholeBody
 from hmr_ros.networks.bidrn.binarization import BINARY_LAYERS
-from hmr_ros.networks.bidrn.layout import BODY, BODY_CELLS, FACE, HAND
+from hmr_ros.networks.bidrn.layout import BODY, FACE, HAND
 
 #: the paper's parameters in millions and operations in units of 2^30, by row.
 PAPER: dict[str, tuple[float, float]] = {

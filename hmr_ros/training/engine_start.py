@@ -37,7 +37,7 @@ def start_as_engine(
         theirs = _renamed(path, paths)
         if theirs is not None and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             _fill(module, weights, theirs, engine)
-            biases[module] = weights[theirs][1] if len(weights[theirs]) > 1 else None
+            biases.update({module: bias for bias in weights[theirs][1:]})
     norms = {norm: biases[conv] for norm, conv in _norms(network) if conv in biases}
     for norm, bias in norms.items():
         silence(norm, bias)

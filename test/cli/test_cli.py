@@ -149,7 +149,6 @@ def test_all_engines_are_timed_and_measured_under_load(tmp_path):
         '--backend', 'onnxruntime', '--saturate', '--json', str(tmp_path / 'b.json'))
     assert status == 0, errors
     rows = json.loads((tmp_path / 'b.json').read_text())['rows']
-    from hmr_ros.runtime.manifest import engines_folder, read_manifest
     assert [row['engine'] for row in rows] == list(read_manifest(engines_folder()))
     for row in rows:
         assert 5 < row['memory_mb'] < 2000 and row['people_per_s'] > 0

@@ -14,8 +14,8 @@ from hmr_ros.evaluation.bidrn_complexity import (  # noqa: E402
 from hmr_ros.networks.bidrn import (  # noqa: E402
     build_network, HAND4WHOLE, NAMED, Variant, WholeBody)
 from hmr_ros.networks.bidrn.binarization import (  # noqa: E402
-    binary_weight, BINARY_LAYERS, BinaryConv2d, BinaryDeconv2d, BinaryLinear, ShiftedPReLU, signs,
-    SURROGATES, weight_scale)
+    activation_bits, binary_weight, BINARY_LAYERS, BinaryConv2d, BinaryDeconv2d, BinaryLinear,
+    ShiftedPReLU, signs, weight_bits, weight_scale)
 from hmr_ros.networks.bidrn.boxes import around_uniform, PartBoxes  # noqa: E402
 from hmr_ros.networks.bidrn.crops import decode_boxes, roi_align  # noqa: E402
 from hmr_ros.networks.bidrn.decoders import sampled, soft_argmax, translation  # noqa: E402
@@ -102,13 +102,13 @@ def test_both_zeros_are_plus_one() -> None:
 
 def test_gradient_of_a_bit() -> None:
     x = torch.tensor([-2, -1, -.75, -.5, -.25, 0, .25, .5, .75, 1, 2], requires_grad=True)
-    SURROGATES['quadratic'](x).sum().backward()
+    activation_bits(x).sum().backward()
     assert x.grad.tolist() == [0, 0, .5, 1, 1.5, 2, 1.5, 1, .5, 0, 0]
 
 
-def test_gradient_of_the_first_networks_bits() -> None:
+def test_gradient_of_the_weights_bits() -> None:
     x = torch.tensor([-1.5, -1.0, 0.3, 1.0, 1.5], requires_grad=True)
-    SURROGATES['clipped'](x).sum().backward()
+    weight_bits(x).sum().backward()
     assert x.grad.tolist() == [0, 1, 1, 1, 0]
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,13 +15,17 @@ def signs(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
 
 
-class _QuadraticBit(torch.autograd.Function):
-    """Bits forward; backward the derivative of the piecewise quadratic that approaches them."""
+class _Bit(torch.autograd.Function):
+    """Signs forward; what they let back, subclasses say."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x)
         return signs(x)
+
+
+class _QuadraticBit(_Bit):
+    """Backward the derivative of the piecewise quadratic that approaches the sign."""
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
@@ -30,13 +33,8 @@ class _QuadraticBit(torch.autograd.Function):
         return grad * (2 - 2 * x.abs()).clamp(min=0)
 
 
-class _ClippedBit(torch.autograd.Function):
-    """Bits forward; backward straight through where |x| <= 1."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        return signs(x)
+class _ClippedBit(_Bit):
+    """Backward straight through where |x| <= 1."""
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
@@ -44,9 +42,9 @@ class _ClippedBit(torch.autograd.Function):
         return grad * (x.abs() <= 1)
 
 
-Bits = Callable[[torch.Tensor], torch.Tensor]
-#: activation bits by how their gradient is made: the method's, and that of the first such networks.
-SURROGATES: dict[str, Bits] = {'quadratic': _QuadraticBit.apply, 'clipped': _ClippedBit.apply}
+#: bits of activations and of weights, which differ in how gradients pass.
+activation_bits = _QuadraticBit.apply
+weight_bits = _ClippedBit.apply
 
 
 def weight_scale(weight: torch.Tensor) -> torch.Tensor:
@@ -56,12 +54,7 @@ def weight_scale(weight: torch.Tensor) -> torch.Tensor:
 
 def binary_weight(weight: torch.Tensor) -> torch.Tensor:
     """Signs times the scale of each output channel; no gradient where |weight| > 1."""
-    return weight_scale(weight) * _ClippedBit.apply(weight)
-
-
-def unscaled_weight(weight: torch.Tensor) -> torch.Tensor:
-    """Signs alone, as the first networks of one bit had them; gradient as `binary_weight`'s."""
-    return _ClippedBit.apply(weight)
+    return weight_scale(weight) * weight_bits(weight)
 
 
 class ShiftedPReLU(nn.Module):
@@ -86,17 +79,13 @@ class BinaryConv2d(nn.Conv2d):
     `weight` holds the latent weights in their dense shape. Padding is 0, after the signs.
     """
 
-    def __init__(
-            self, channels: int, out: int, kernel: int, stride: int = 1,
-            surrogate: str = 'quadratic',
-            binarize: Callable[[torch.Tensor], torch.Tensor] = binary_weight) -> None:
+    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1) -> None:
         super().__init__(channels, out, kernel, stride, kernel // 2, bias=False)
-        self._bits, self._binarize = SURROGATES[surrogate], binarize
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(N, channels, H, W)`, of which the signs count, to `(N, out, H', W')`."""
         return functional.conv2d(
-            self._bits(x), self._binarize(self.weight), None, self.stride, self.padding)
+            activation_bits(x), binary_weight(self.weight), None, self.stride, self.padding)
 
 
 class BinaryDeconv2d(nn.ConvTranspose2d):
@@ -107,7 +96,7 @@ class BinaryDeconv2d(nn.ConvTranspose2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(N, channels, H, W)` to `(N, out, 2 H, 2 W)`; clips what it reads to +-1."""
-        bits = SURROGATES['quadratic'](functional.hardtanh(x))
+        bits = activation_bits(functional.hardtanh(x))
         # The first axis of its weights is the input's.
         weight = binary_weight(self.weight.transpose(0, 1)).transpose(0, 1)
         return functional.conv_transpose2d(bits, weight, None, self.stride, self.padding)
@@ -118,7 +107,7 @@ class BinaryLinear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(N, in_features)` to `(N, out_features)`; clips what it reads to +-1."""
-        bits = SURROGATES['quadratic'](functional.hardtanh(x))
+        bits = activation_bits(functional.hardtanh(x))
         return functional.linear(bits, binary_weight(self.weight), self.bias)
 
 

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from hmr_ros.networks.bidrn.binarization import BinaryDeconv2d, BinaryLinear
 from hmr_ros.networks.bidrn.decoders import sampled, soft_argmax
-from hmr_ros.networks.bidrn.layout import BODY, BODY_CELLS, BODY_JOINTS, BOXES
+from hmr_ros.networks.bidrn.layout import BODY_CELLS, BODY_JOINTS, BOXES
 from hmr_ros.networks.bidrn.variants import Variant
 
 _CHANNELS = 2048 + len(BODY_JOINTS) * BODY_CELLS[0]

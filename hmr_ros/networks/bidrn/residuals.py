@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from hmr_ros.networks.bidrn.binarization import binary_weight, BinaryConv2d, ShiftedPReLU
+from hmr_ros.networks.bidrn.binarization import (
+    activation_bits, binary_weight, BinaryConv2d, ShiftedPReLU)
 
 #: modules by what they do to channels and size.
 BASE, DOWN_SCALE, FUSION_UP, FUSION_DOWN, DOWN_SAMPLE = KINDS = (
@@ -59,7 +60,7 @@ class FusionDown(BinaryConv2d):
         clipped = functional.hardtanh(x)
         # Each branch has scales of its own, for it is a convolution of its own.
         found = functional.conv2d(
-            self._bits(clipped), binary_weight(self.grouped()), None, 1, self.padding,
+            activation_bits(clipped), binary_weight(self.grouped()), None, 1, self.padding,
             groups=self.branches)
         return (self.act(found) + clipped).unflatten(1, (self.branches, -1)).sum(1)
 

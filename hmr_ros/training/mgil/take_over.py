@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from hmr_ros.networks.folding import convolutions_before_norms
 from hmr_ros.networks.mgil import PoseNetwork
 from hmr_ros.networks.mgil.block import (
     ConvNorm, DepthControl, Lossless, SpaceToChannelConv)
@@ -35,22 +36,30 @@ def take_over(
 
     run  runs the network, in evaluation mode, on crops as it will see them
 
-    Exact for SPD behind 3x3 kernels; of a 7x7 kernel the first row and column are lost, and a max
-    pool becomes a mean with the max's spread.
+    Exact for SPD behind 3x3 kernels; of a 7x7 kernel the first row and column are lost, a max pool
+    becomes a mean with the max's spread, and other blocks lose what is negative behind norms that
+    no ReLU follows, as in HRNet's exchanges.
     """
     before, pooled = copy.deepcopy(network), _pooled(network, run)
+    norms = {module.get_submodule(conv): module.get_submodule(norm)
+             for module, conv, norm in convolutions_before_norms(before)}
+    paths = {module: path for path, module in before.named_modules()}
     settled: list[nn.BatchNorm2d] = []
     for name in replace_downsampling(network, downsampling):
         layer, host = network.get_submodule(name), before.get_submodule(name)
         if isinstance(host, ChannelPool):
             settled += _as_pool(layer, host, *pooled)
         else:
-            settled += _as_convolution(layer, host, network.get_submodule(_norm_of(name)))
+            settled += _as_convolution(layer, host, network.get_submodule(paths[norms[host]]))
     measure(network, settled, run)
 
 
-def _pooled(network: nn.Module, run: Callable[[], None]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gain and offset `(C,)` that give means over a pool's window the spread of its maxima."""
+def _pooled(network: nn.Module, run: Callable[[], None]) -> tuple[torch.Tensor, ...]:
+    """
+    Gain and offset `(C,)` that give means over a pool's window the spread of its maxima.
+
+    Nothing for networks without a pool.
+    """
     seen: list[torch.Tensor] = []
 
     def note(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -58,6 +67,8 @@ def _pooled(network: nn.Module, run: Callable[[], None]) -> tuple[torch.Tensor, 
         seen.append(torch.stack([mean.transpose(0, 1).flatten(1),
                                  output.transpose(0, 1).flatten(1)]))
     pools = [module for module in network.modules() if isinstance(module, ChannelPool)]
+    if not pools:
+        return ()
     hooks = [pool.register_forward_hook(note) for pool in pools]
     network.eval()
     with torch.no_grad():
@@ -71,12 +82,6 @@ def _pooled(network: nn.Module, run: Callable[[], None]) -> tuple[torch.Tensor, 
 
 def _moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return values.mean(-1), values.std(-1)
-
-
-def _norm_of(name: str) -> str:
-    """Name of the norm behind a convolution `...convN`."""
-    return name.removesuffix(name.rpartition('.')[2]) + name.rpartition('.')[2].replace(
-        'conv', 'bn')
 
 
 def _set(conv: nn.Conv2d, weight: torch.Tensor) -> None:

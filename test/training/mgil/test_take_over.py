@@ -90,3 +90,18 @@ def test_training_sees_what_evaluation_sees(network: PoseNetwork, images: torch.
         kept = changed.maps(images, lambda layer, x: layer(x))[0]
         by_batch = changed.train().maps(images, lambda layer, x: layer(x))[0]
     assert alike(kept, by_batch) > 0.85
+
+
+@pytest.mark.parametrize('kind', ['spd', 'mgil', 'control'])
+def test_networks_without_a_pool_are_taken_over_too(kind: str, images: torch.Tensor) -> None:
+    host = build_pose(square('tiny', STRIDED, 64))
+    with torch.no_grad():
+        for _ in range(40):
+            host(images)
+    changed = taken_over(host.eval(), kind, images)
+    with torch.no_grad():
+        before, after = host(images)[0], changed(images)[0]
+    if kind == 'spd':
+        torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+    assert bool(torch.isfinite(after).all())
+    assert not torch.equal(before[0], before[1]) and not torch.equal(after[0], after[1])

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hmr_ros.networks.mgil import Downsampling
 from hmr_ros.networks.mgil.deploy import unfolded_state
 from hmr_ros.networks.mgil.detector import build_detector, Detector, DetectorVariant
