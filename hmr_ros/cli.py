@@ -225,14 +225,14 @@ def _binary_sizes(row: str) -> dict[str, Any]:
     complexity = _require('hmr_ros.evaluation.bidrn_complexity')
     _allowed('--row', row, tuple(complexity.PAPER))
     facts = complexity.describe(row)
-    paper = facts['paper']
-    _table(f'bidrn, {row}', ['', 'here', 'as the paper counts', 'paper'], [
-        ['weights of one bit, M', facts['binary_parameters'] / 1e6, '', ''],
-        ['other parameters, M', facts['parameters'] / 1e6, '', ''],
+    paper, small = facts['paper'], facts['compact']
+    _table(f'bidrn, {row}', ['', 'here', 'as the paper counts', 'paper', 'compact plan'], [
+        ['weights of one bit, M', facts['binary_parameters'] / 1e6, '', '', ''],
+        ['other parameters, M', facts['parameters'] / 1e6, '', '', ''],
         ['parameters, bits as a 32nd, M', '', facts['effective_parameters_m'],
-         paper['parameters_m']],
+         paper['parameters_m'], small['effective_parameters_m']],
         ['operations, bits as a 64th, 2^30', facts['effective_operations_g'],
-         facts['as_paper_counts_g'], paper['operations_g']]])
+         facts['as_paper_counts_g'], paper['operations_g'], small['effective_operations_g']]])
     return facts
 
 

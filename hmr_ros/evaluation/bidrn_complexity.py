@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from hmr_ros.networks.bidrn import NAMED, Variant, WholeBody
+from hmr_ros.networks.bidrn import compact, NAMED, Variant, WholeBody
 from hmr_ros.networks.bidrn.binarization import BINARY_LAYERS
-from hmr_ros.networks.bidrn.layout import BODY, FACE, HAND
 
 #: the paper's parameters in millions and operations in units of 2^30, by row.
 PAPER: dict[str, tuple[float, float]] = {
@@ -106,27 +105,35 @@ def count_as_paper(row: str) -> Counts:
 
 def _run(network: WholeBody) -> float:
     """Run all parts on empty tensors; returns the operations of samplers, which are no modules."""
-    feature = network.backbone.last_map(torch.zeros(1, 3, *BODY))
+    sizes = network.variant.sizes
+    feature = network.backbone.last_map(torch.zeros(1, 3, *sizes.body))
     joints, likely = network.body_position_net(feature)
     network.box_net(feature, likely)
-    hands = network.hand_roi_net(torch.zeros(2, 3, HAND, HAND))
+    hands = network.hand_roi_net(torch.zeros(2, 3, sizes.hand, sizes.hand))
     hand_joints, _ = network.hand_position_net(hands)
     network.hand_rotation_net(hands, hand_joints)
     left, right = hands.chunk(2)
     network.body_rotation_net((feature, left, right), (joints, *hand_joints.chunk(2)))
-    network.face_regressor(network.face_roi_net(torch.zeros(1, 3, FACE, FACE)))
+    network.face_regressor(network.face_roi_net(torch.zeros(1, 3, sizes.face, sizes.face)))
     # Crops of hands and face were not counted.
-    points = 512 * (joints.shape[1] + 8 + 2 * hand_joints.shape[1]) + 3 * 256
-    return 3 * BODY[0] * BODY[1] + _SAMPLE * points
+    points = sizes.reduced * (joints.shape[1] + 8 + 2 * hand_joints.shape[1])
+    points += 3 * sizes.box_width
+    return 3 * sizes.body[0] * sizes.body[1] + _SAMPLE * points
 
 
 def describe(row: str = 'bidrn') -> dict[str, Any]:
-    """Parameters and operations of a row of NAMED, in our counting and the paper's."""
-    counts, published = count(NAMED[row]), PAPER[row]
+    """
+    Parameters and operations of a row of NAMED, in our counting and the paper's; those of the same
+    row in the compact plan too.
+    """
+    counts, small, published = count(NAMED[row]), count(compact(row)), PAPER[row]
     return {
         'network': 'bidrn', 'row': row, 'binary_parameters': counts.binary_parameters,
         'parameters': counts.parameters,
         'effective_parameters_m': counts.effective_parameters / 1e6,
         'effective_operations_g': counts.effective_operations,
         'as_paper_counts_g': count_as_paper(row).effective_operations,
+        'compact': {
+            'effective_parameters_m': small.effective_parameters / 1e6,
+            'effective_operations_g': small.effective_operations},
         'paper': {'parameters_m': published[0], 'operations_g': published[1]}}

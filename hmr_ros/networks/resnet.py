@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import math
 
 import torch
 from torch import nn
@@ -21,12 +22,24 @@ class ResNetPlan:
     counts  blocks of the four stages
     widths  their widths, before a bottleneck's expansion
     stem    seven: 7x7 of stride 2 and a max pool; cifar: 3x3 of stride 1 alone
+    last    stride of the last stage: 2, or 1 for maps of twice the size
     """
 
     block: type[BasicBlock] | type[Bottleneck]
     counts: tuple[int, int, int, int]
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
     stem: str = 'seven'
+    last: int = 2
+
+    @property
+    def strides(self) -> tuple[int, int, int, int]:
+        """Strides of the four stages."""
+        return 1, 2, 2, self.last
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the picture to one of the last map."""
+        return (1 if self.stem == 'cifar' else 4) * math.prod(self.strides)
 
     @property
     def channels(self) -> int:
@@ -62,8 +75,9 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.maxpool = pool
         self.layer1 = chain(plan.block, width, width, plan.counts[0])
-        for stage, (width, count) in enumerate(zip(plan.widths[1:], plan.counts[1:]), start=2):
-            setattr(self, f'layer{stage}', chain(plan.block, out, width, count, stride=2))
+        for stage, (width, count, stride) in enumerate(
+                zip(plan.widths[1:], plan.counts[1:], plan.strides[1:]), start=2):
+            setattr(self, f'layer{stage}', chain(plan.block, out, width, count, stride))
             out = width * plan.block.expansion
 
     @property

@@ -12,7 +12,7 @@ from torch.nn import functional  # noqa: E402
 from hmr_ros.evaluation.bidrn_complexity import (  # noqa: E402
     count, count_as_paper, describe, PAPER)
 from hmr_ros.networks.bidrn import (  # noqa: E402
-    build_network, HAND4WHOLE, NAMED, Variant, WholeBody)
+    build_network, compact, HAND4WHOLE, NAMED, Variant, WholeBody)
 from hmr_ros.networks.bidrn.binarization import (  # noqa: E402
     activation_bits, binary_weight, BINARY_LAYERS, BinaryConv2d, BinaryDeconv2d, BinaryLinear,
     ShiftedPReLU, signs, weight_bits, weight_scale)
@@ -20,6 +20,7 @@ from hmr_ros.networks.bidrn.boxes import around_uniform, PartBoxes  # noqa: E402
 from hmr_ros.networks.bidrn.crops import decode_boxes, roi_align  # noqa: E402
 from hmr_ros.networks.bidrn.decoders import sampled, soft_argmax, translation  # noqa: E402
 from hmr_ros.networks.bidrn.encoders import BinaryResNet  # noqa: E402
+from hmr_ros.networks.bidrn.layout import PLANS  # noqa: E402
 from hmr_ros.networks.bidrn.network import restored  # noqa: E402
 from hmr_ros.networks.bidrn.residuals import (  # noqa: E402
     BASE, DOWN_SAMPLE, DOWN_SCALE, FUSION_DOWN, FUSION_UP, FusionDown, kind_of, LocalResidual)
@@ -198,7 +199,7 @@ def test_binary_layers_do_what_their_plain_ones_do_on_bits() -> None:
 def test_boxes_of_the_sheet() -> None:
     centres = torch.tensor([[[2.0, 5.0], [2.0, 5.0], [3.0, 1.0]]])
     sizes = torch.tensor([[[0.8, 1.2], [0.8, 1.2], [1.0, 1.0]]])
-    boxes = decode_boxes(PartBoxes(centres, sizes))[0] / 2
+    boxes = decode_boxes(PartBoxes(centres, sizes), PLANS['published'])[0] / 2
     expected = torch.tensor([[25.6, 121.6, 102.4, 198.4], [72.0, 8.0, 120.0, 56.0]])
     torch.testing.assert_close(boxes[[0, 2]], expected, rtol=0, atol=1e-4)
 
@@ -273,7 +274,7 @@ def test_left_hands_are_turned_back() -> None:
     six = torch.from_numpy(matrix_to_6d(axis_angle_to_matrix(turn.numpy()))).reshape(2, 6)
     mirrored = turn * torch.tensor([1, -1, -1])
     expected = torch.from_numpy(matrix_to_6d(axis_angle_to_matrix(mirrored.numpy()))).reshape(2, 6)
-    places, pose = restored(joints, six.repeat(2, 15).double())
+    places, pose = restored(joints, six.repeat(2, 15).double(), 8)
     torch.testing.assert_close(pose[:, 0], expected.repeat(1, 15).double())
     torch.testing.assert_close(pose[:, 1], six.repeat(1, 15).double())
     torch.testing.assert_close(places[:, 0, :, 0], 7 - joints[:2, :, 0])
@@ -290,17 +291,19 @@ def test_a_binary_encoder_holds_the_tensors_of_a_plain_one() -> None:
 
 @pytest.mark.parametrize('wrong', [
     {'shortcut': 'half'}, {'binary': ('foot',)}, {'residuals': ('all',)},
-    {'boxes': 'full', 'box_deconv3': 'binary'}])
+    {'plan': 'tiny'}, {'boxes': 'full', 'box_deconv3': 'binary'}])
 def test_wrong_variants_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f'{list(wrong)[-1]} of bidrn'):
         Variant(**wrong)
 
 
-@pytest.mark.parametrize('row', ['bidrn', 'hand4whole'])
-def test_a_picture_goes_through(row: str) -> None:
-    network = build_network(NAMED[row]).eval()
+@pytest.mark.parametrize('variant', [
+    NAMED['bidrn'], HAND4WHOLE, *map(compact, ('bidrn', 'bnn', 'hand4whole', 'no_shortcut'))])
+def test_a_picture_goes_through(variant: Variant) -> None:
+    network, (height, width) = build_network(variant).eval(), variant.sizes.image
+    picture = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        found = network(torch.rand(1, 3, 512, 384, generator=torch.Generator().manual_seed(1)))
+        found = network(picture)
     shapes = {name: tuple(value.shape[1:]) for name, value in found._asdict().items()}
     assert shapes == {
         'root': (6,), 'body_pose': (126,), 'left_hand': (90,), 'right_hand': (90,), 'jaw': (6,),
@@ -309,9 +312,26 @@ def test_a_picture_goes_through(row: str) -> None:
     assert all(bool(torch.isfinite(value).all()) for value in found)
 
 
+def test_compact_maps_are_as_fine_as_their_cells_say() -> None:
+    sizes = compact('bidrn').sizes
+    assert (sizes.body_cells, sizes.hand_cells) == ((8, 8, 6), (8, 4, 4))
+    network = build_network(compact('bidrn')).eval()
+    with torch.no_grad():
+        body = network.backbone.last_map(torch.rand(1, 3, *sizes.body))
+        hand = network.hand_roi_net(torch.rand(1, 3, sizes.hand, sizes.hand))
+    assert body.shape == (1, 384, 8, 6) and hand.shape == (1, 384, 4, 4)
+
+
+def test_compact_is_small() -> None:
+    counts = count(compact('bidrn'))
+    assert counts.effective_parameters < 2.2e6 and counts.effective_operations < 0.12
+    published, small = (count(variant).operations for variant in (HAND4WHOLE, compact('hand4whole')))
+    assert published / small == pytest.approx(19.3, abs=0.1)
+
+
 def test_every_weight_learns() -> None:
-    network = build_network(Variant()).train()
-    found = network(torch.rand(2, 3, 512, 384, generator=torch.Generator().manual_seed(1)))
+    network = build_network(compact('bidrn')).train()
+    found = network(torch.rand(2, 3, 256, 192, generator=torch.Generator().manual_seed(1)))
     sum(value.float().square().mean() for value in found if value.requires_grad).backward()
     idle = [name for name, value in network.named_parameters() if value.grad is None]
     assert not idle

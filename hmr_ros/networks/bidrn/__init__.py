@@ -2,6 +2,6 @@
 """bidrn: the whole body, hands and face included, with weights and activations of one bit."""
 
 from hmr_ros.networks.bidrn.network import build_network, WholeBody
-from hmr_ros.networks.bidrn.variants import HAND4WHOLE, NAMED, Variant
+from hmr_ros.networks.bidrn.variants import compact, HAND4WHOLE, NAMED, Variant
 
-__all__ = ['build_network', 'HAND4WHOLE', 'NAMED', 'Variant', 'WholeBody']
+__all__ = ['build_network', 'compact', 'HAND4WHOLE', 'NAMED', 'Variant', 'WholeBody']

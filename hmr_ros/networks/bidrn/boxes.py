@@ -10,13 +10,9 @@ from torch import nn
 
 from hmr_ros.networks.bidrn.binarization import BinaryDeconv2d, BinaryLinear
 from hmr_ros.networks.bidrn.decoders import sampled, soft_argmax
-from hmr_ros.networks.bidrn.layout import BODY_CELLS, BODY_JOINTS, BOXES
+from hmr_ros.networks.bidrn.layout import BODY_JOINTS, BOXES, DEPTH, Plan
 from hmr_ros.networks.bidrn.variants import Variant
 
-_CHANNELS = 2048 + len(BODY_JOINTS) * BODY_CELLS[0]
-_WIDTH = 256
-#: probabilities of all cells of a joint, alike.
-_CELLS = BODY_CELLS[0] * BODY_CELLS[1] * BODY_CELLS[2]
 
 
 class PartBoxes(NamedTuple):
@@ -40,18 +36,19 @@ class BoxNet(nn.Module):
         self._shifts = binary
         self._scale = 4 if variant.box_deconv3 == 'none' else 8
         self.deconv = nn.Sequential(*_rises(variant))
-        self.bbox_center = nn.Sequential(nn.Conv2d(_WIDTH, len(BOXES), 1))
+        width = variant.sizes.box_width
+        self.bbox_center = nn.Sequential(nn.Conv2d(width, len(BOXES), 1))
         first = BinaryLinear if binary else nn.Linear
         for part in BOXES:
             setattr(self, f'{part}_size', nn.Sequential(
-                first(_WIDTH, _WIDTH), nn.ReLU(), nn.Linear(_WIDTH, 2)))
+                first(width, width), nn.ReLU(), nn.Linear(width, 2)))
 
     def forward(self, feature: torch.Tensor, likely: torch.Tensor) -> PartBoxes:
-        """Read `feature` `(N, 2048, 8, 6)` and probabilities `(N, 25, 8, 8, 6)`."""
-        likely = likely.detach().flatten(1, 2)
+        """Read `feature` `(N, C, H, W)` and probabilities `(N, 25, 8, H, W)`."""
+        likely = likely.detach()
         if self._shifts:
             likely = around_uniform(likely)
-        maps = self.deconv(torch.cat([feature, likely], 1))
+        maps = self.deconv(torch.cat([feature, likely.flatten(1, 2)], 1))
         places, _ = soft_argmax(self.bbox_center(maps)[:, :, None])
         centres = places[..., :2]
         read = sampled(maps, centres.detach())
@@ -61,8 +58,8 @@ class BoxNet(nn.Module):
 
 
 def around_uniform(likely: torch.Tensor) -> torch.Tensor:
-    """Shift probabilities so that their signs say whether a cell is more likely than the mean."""
-    return _CELLS * likely - 1
+    """Shift probabilities `(N, J, D, H, W)` so that their signs say whether a cell is more likely than the mean."""
+    return likely[0, 0].numel() * likely - 1
 
 
 def _rises(variant: Variant) -> list[nn.Module]:
@@ -70,13 +67,20 @@ def _rises(variant: Variant) -> list[nn.Module]:
     kinds = [variant.boxes] * 2
     if variant.box_deconv3 != 'none':
         kinds.append(variant.box_deconv3)
+    channels = _entering(variant.sizes)
+    width = variant.sizes.box_width
     layers: list[nn.Module] = []
     # What is read as signs, by a deconvolution or by the sizes, must not be >= 0 throughout.
     for number, (kind, after) in enumerate(zip(kinds, [*kinds[1:], variant.boxes])):
         build = BinaryDeconv2d if kind == 'binary' else _plain_deconv
-        layers += [build(_WIDTH if number else _CHANNELS, _WIDTH), nn.BatchNorm2d(_WIDTH),
+        layers += [build(width if number else channels, width), nn.BatchNorm2d(width),
                    nn.Identity() if after == 'binary' else nn.ReLU()]
     return layers
+
+
+def _entering(sizes: Plan) -> int:
+    """Channels of the body's map and of all probabilities."""
+    return sizes.body_net.channels + len(BODY_JOINTS) * DEPTH
 
 
 def _plain_deconv(channels: int, out: int) -> nn.ConvTranspose2d:

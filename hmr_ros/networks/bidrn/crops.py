@@ -7,20 +7,22 @@ import torch
 from torch.nn import functional
 
 from hmr_ros.networks.bidrn.boxes import PartBoxes
-from hmr_ros.networks.bidrn.layout import BODY, BODY_CELLS, BOXES, IMAGE
+from hmr_ros.networks.bidrn.layout import BOXES, Plan
 
 
-def decode_boxes(found: PartBoxes) -> torch.Tensor:
+def decode_boxes(found: PartBoxes, sizes: Plan) -> torch.Tensor:
     """
     Squares `(N, 3, 4)` x0, y0, x1, y1 of left hand, right hand and face in pixels of the image.
 
     The shorter side grows to the longer one, then all by what BOXES says.
     """
-    cell = found.centres.new_tensor([BODY[1] / BODY_CELLS[2], BODY[0] / BODY_CELLS[1]])
+    height, width = sizes.image
+    _, rows, columns = sizes.body_cells
+    cell = found.centres.new_tensor([width / columns, height / rows])
     growth = found.centres.new_tensor(list(BOXES.values()))[:, None]
     centres = found.centres * cell
     half = 0.5 * growth * (found.sizes * cell).amax(-1, keepdim=True)
-    return IMAGE[0] / BODY[0] * torch.cat([centres - half, centres + half], -1)
+    return torch.cat([centres - half, centres + half], -1)
 
 
 def roi_align(image: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:

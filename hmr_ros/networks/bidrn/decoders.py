@@ -10,9 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from hmr_ros.networks.bidrn.layout import (
-    BODY_JOINTS, BODY_POSE, EXPRESSION, FARTHEST, HAND_JOINTS, HAND_POSE, KNUCKLES, SHAPE)
-
-_REDUCED = 512
+    BODY_JOINTS, BODY_POSE, DEPTH, EXPRESSION, FARTHEST, HAND_JOINTS, HAND_POSE, KNUCKLES, Plan,
+    SHAPE)
 
 
 class BodyRotations(NamedTuple):
@@ -52,20 +51,19 @@ def sampled(maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
 
 
 class PositionNet(nn.Module):
-    """A map `(N, 2048, H, W)` to joints and their probabilities, see `soft_argmax`."""
+    """A map `(N, channels, H, W)` to joints and their probabilities, see `soft_argmax`."""
 
-    def __init__(self, joints: int, depth: int) -> None:
+    def __init__(self, channels: int, joints: int) -> None:
         super().__init__()
-        self.depth = depth
-        self.conv = nn.Sequential(nn.Conv2d(2048, joints * depth, 1))
+        self.conv = nn.Sequential(nn.Conv2d(channels, joints * DEPTH, 1))
 
     def forward(self, feature: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Read it."""
-        return soft_argmax(self.conv(feature).unflatten(1, (-1, self.depth)))
+        return soft_argmax(self.conv(feature).unflatten(1, (-1, DEPTH)))
 
 
-def _reduce() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(2048, _REDUCED, 1), nn.BatchNorm2d(_REDUCED), nn.ReLU())
+def _reduce(channels: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, out, 1), nn.BatchNorm2d(out), nn.ReLU())
 
 
 def _linear(channels: int, out: int) -> nn.Sequential:
@@ -82,19 +80,21 @@ def _described(maps: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:
 class BodyRotationNet(nn.Module):
     """The body's map and those of both hands to BodyRotations."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Plan) -> None:
         super().__init__()
-        self.body_conv, self.lhand_conv, self.rhand_conv = _reduce(), _reduce(), _reduce()
-        described = (len(BODY_JOINTS) + 2 * len(KNUCKLES)) * (_REDUCED + 3)
+        body, hand = sizes.body_net.channels, sizes.hand_net.channels
+        self.body_conv = _reduce(body, sizes.reduced)
+        self.lhand_conv, self.rhand_conv = (_reduce(hand, sizes.reduced) for _ in range(2))
+        described = (len(BODY_JOINTS) + 2 * len(KNUCKLES)) * (sizes.reduced + 3)
         self.root_pose_out = _linear(described, 6)
         self.body_pose_out = _linear(described, 6 * BODY_POSE)
-        self.shape_out, self.cam_out = _linear(2048, SHAPE), _linear(2048, 3)
+        self.shape_out, self.cam_out = _linear(body, SHAPE), _linear(body, 3)
 
     def forward(
             self, features: Sequence[torch.Tensor], joints: Sequence[torch.Tensor]
             ) -> BodyRotations:
         """
-        Read maps of body, left and right hand, `(N, 2048, ...)`, at joints `(N, 25 or 20, 3)`.
+        Read maps of body, left and right hand, `(N, C, H, W)`, at joints `(N, 25 or 20, 3)`.
 
         Of the hands only the knuckles count.
         """
@@ -114,12 +114,12 @@ def translation(raw: torch.Tensor) -> torch.Tensor:
 
 
 class HandRotationNet(nn.Module):
-    """Hands' maps `(N, 2048, 8, 8)` to 15 rotations of six numbers `(N, 90)` at joints."""
+    """Hands' maps `(N, C, H, W)` to 15 rotations of six numbers `(N, 90)` at joints."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Plan) -> None:
         super().__init__()
-        self.hand_conv = _reduce()
-        self.hand_pose_out = _linear(len(HAND_JOINTS) * (_REDUCED + 3), 6 * HAND_POSE)
+        self.hand_conv = _reduce(sizes.hand_net.channels, sizes.reduced)
+        self.hand_pose_out = _linear(len(HAND_JOINTS) * (sizes.reduced + 3), 6 * HAND_POSE)
 
     def forward(self, feature: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:
         """Read them at joints `(N, 20, 3)`."""
@@ -127,11 +127,11 @@ class HandRotationNet(nn.Module):
 
 
 class FaceRegressor(nn.Module):
-    """Faces' maps `(N, 512, 6, 6)` to expression `(N, 10)` and the jaw's six numbers."""
+    """Faces' maps `(N, channels, H, W)` to expression `(N, 10)` and the jaw's six numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.expr_out, self.jaw_pose_out = _linear(512, EXPRESSION), _linear(512, 6)
+        self.expr_out, self.jaw_pose_out = _linear(channels, EXPRESSION), _linear(channels, 6)
 
     def forward(self, feature: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Read them."""

@@ -84,16 +84,17 @@ class BinaryResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, channels, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        for stage, (width, count) in enumerate(zip(plan.widths, plan.counts), start=1):
+        for stage, (width, count, enter) in enumerate(
+                zip(plan.widths, plan.counts, plan.strides), start=1):
             blocks = []
-            for first in range(count):
-                stride = 2 if stage > 1 and first == 0 else 1
+            for number in range(count):
+                stride = 1 if number else enter
                 blocks.append(BinaryBlock(channels, _modules(plan, width, stride), variant))
                 channels = width * plan.block.expansion
             setattr(self, f'layer{stage}', nn.Sequential(*blocks))
 
     def last_map(self, image: torch.Tensor) -> torch.Tensor:
-        """Map pictures `(N, 3, H, W)` to `(N, channels, H / 32, W / 32)` of either sign."""
+        """Map pictures `(N, 3, H, W)` to `(N, channels, H / s, W / s)` of either sign."""
         x = self.maxpool(self.bn1(self.conv1(image)))
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)

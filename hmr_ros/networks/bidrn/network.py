@@ -14,10 +14,9 @@ from hmr_ros.networks.bidrn.crops import decode_boxes, roi_align
 from hmr_ros.networks.bidrn.decoders import (
     BodyRotationNet, FaceRegressor, HandRotationNet, PositionNet)
 from hmr_ros.networks.bidrn.encoders import BinaryResNet
-from hmr_ros.networks.bidrn.layout import (
-    BODY, BODY_CELLS, BODY_JOINTS, FACE, HAND, HAND_CELLS, HAND_JOINTS)
+from hmr_ros.networks.bidrn.layout import BODY_JOINTS, HAND_JOINTS
 from hmr_ros.networks.bidrn.variants import PARTS, Variant
-from hmr_ros.networks.resnet import ResNet, ResNetPlan, RESNET18, RESNET50
+from hmr_ros.networks.resnet import ResNet, ResNetPlan
 
 
 class WholePerson(NamedTuple):
@@ -65,39 +64,40 @@ def _backbone(plan: ResNetPlan, binary: bool, variant: Variant) -> nn.Module:
 
 
 class WholeBody(nn.Module):
-    """Image crop `(N, 3, 512, 384)`, RGB 0 to 1, to WholePerson."""
+    """Image crop `(N, 3, H, W)` of the plan's size, RGB 0 to 1, to WholePerson."""
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
-        self.variant = variant
+        self.variant, sizes = variant, variant.sizes
         body, hand, face = (part in variant.binary for part in PARTS)
-        self.backbone = _backbone(RESNET50, body, variant)
-        self.body_position_net = PositionNet(len(BODY_JOINTS), BODY_CELLS[0])
-        self.body_rotation_net = BodyRotationNet()
+        self.backbone = _backbone(sizes.body_net, body, variant)
+        self.body_position_net = PositionNet(sizes.body_net.channels, len(BODY_JOINTS))
+        self.body_rotation_net = BodyRotationNet(sizes)
         self.box_net = BoxNet(variant)
-        self.hand_roi_net = Encoder(RESNET50, hand, variant)
-        self.hand_position_net = PositionNet(len(HAND_JOINTS), HAND_CELLS[0])
-        self.hand_rotation_net = HandRotationNet()
-        self.face_roi_net = Encoder(RESNET18, face, variant)
-        self.face_regressor = FaceRegressor()
+        self.hand_roi_net = Encoder(sizes.hand_net, hand, variant)
+        self.hand_position_net = PositionNet(sizes.hand_net.channels, len(HAND_JOINTS))
+        self.hand_rotation_net = HandRotationNet(sizes)
+        self.face_roi_net = Encoder(sizes.face_net, face, variant)
+        self.face_regressor = FaceRegressor(sizes.face_net.channels)
 
     def forward(self, image: torch.Tensor) -> WholePerson:
         """See WholeBody."""
-        feature = self.backbone.last_map(functional.interpolate(image, BODY, mode='nearest'))
+        sizes = self.variant.sizes
+        feature = self.backbone.last_map(functional.interpolate(image, sizes.body, mode='nearest'))
         joints, likely = self.body_position_net(feature)
         found = self.box_net(feature, likely)
         # Crops teach the boxes nothing: where they lie has a loss of its own.
-        boxes = decode_boxes(found).detach()
-        left, right = (roi_align(image, boxes[:, row], HAND) for row in (0, 1))
+        boxes = decode_boxes(found, sizes).detach()
+        left, right = (roi_align(image, boxes[:, row], sizes.hand) for row in (0, 1))
         hands = self.hand_roi_net(torch.cat([left.flip(3), right]))
         hand_joints, _ = self.hand_position_net(hands)
         hand_pose = self.hand_rotation_net(hands, hand_joints)
-        hand_joints, hand_pose = restored(hand_joints, hand_pose)
+        hand_joints, hand_pose = restored(hand_joints, hand_pose, sizes.hand_cells[2])
         left_map, right_map = hands.chunk(2)
         body = self.body_rotation_net(
             (feature, left_map.flip(3), right_map), (joints, *hand_joints.unbind(1)))
         expression, jaw = self.face_regressor(
-            self.face_roi_net(roi_align(image, boxes[:, 2], FACE)))
+            self.face_roi_net(roi_align(image, boxes[:, 2], sizes.face)))
         return WholePerson(
             body.root, body.pose, *hand_pose.unbind(1), jaw, body.shape, expression, body.transl,
             joints, hand_joints, *found, boxes)
@@ -108,16 +108,17 @@ _MIRRORED = (1, -1, -1, 1, -1, 1)
 
 
 def restored(
-        joints: torch.Tensor, pose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        joints: torch.Tensor, pose: torch.Tensor, width: int
+        ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Turn left hands back, which went through the network mirrored.
 
-    joints (2N, 20, 3) and six numbers per rotation (2N, 90), the left half first. Returns
-    (N, 2, 20, 3) and (N, 2, 90).
+    joints (2N, 20, 3) and six numbers per rotation (2N, 90), the left half first; width in cells
+    of the heat-maps. Returns (N, 2, 20, 3) and (N, 2, 90).
     """
     left, right = joints.chunk(2)
     # A fraction of a cell off, as all published weights have learned it.
-    left = torch.cat([HAND_CELLS[2] - 1 - left[..., :1], left[..., 1:]], -1)
+    left = torch.cat([width - 1 - left[..., :1], left[..., 1:]], -1)
     left_pose, right_pose = pose.chunk(2)
     signs = pose.new_tensor(_MIRRORED).repeat(pose.shape[1] // 6)
     return torch.stack([left, right], 1), torch.stack([left_pose * signs, right_pose], 1)

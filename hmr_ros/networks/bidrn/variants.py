@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from hmr_ros.networks.bidrn.layout import Plan, PLANS
 from hmr_ros.networks.bidrn.residuals import (
     BASE, DOWN_SAMPLE, DOWN_SCALE, FUSION_DOWN, FUSION_UP, KINDS)
 
@@ -12,7 +13,7 @@ PARTS = ('body', 'hand', 'face')
 CHOICES: dict[str, tuple[str, ...]] = {
     'shortcut': ('full', 'binary', 'none'), 'shortcut_pool': ('stride', 'average'),
     'identity': ('raw', 'clipped'), 'boxes': ('binary', 'full'),
-    'box_deconv3': ('full', 'none', 'binary')}
+    'box_deconv3': ('full', 'none', 'binary'), 'plan': tuple(PLANS)}
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Variant:
     """
     Which network.
 
+    plan           sizes, of `layout.PLANS`
     binary         parts whose encoder is binary, of PARTS
     residuals      kinds of modules that have a shortcut and RPReLU of their own, of
                    `residuals.KINDS`; the others are dense binary convolutions
@@ -30,6 +32,7 @@ class Variant:
     box_deconv3    its third deconvolution: full, binary, or none, which halves the map of boxes
     """
 
+    plan: str = 'published'
     binary: tuple[str, ...] = PARTS
     residuals: tuple[str, ...] = KINDS
     shortcut: str = 'full'
@@ -52,6 +55,11 @@ class Variant:
             raise ValueError('box_deconv3 of bidrn is binary, but boxes is full; choose boxes: '
                              'binary')
 
+    @property
+    def sizes(self) -> Plan:
+        """Sizes of everything."""
+        return PLANS[self.plan]
+
 
 #: everything in floats, the published baseline.
 HAND4WHOLE = Variant(binary=(), boxes='full')
@@ -71,3 +79,8 @@ NAMED: dict[str, Variant] = {
     'body_only': Variant(binary=('body',)),
     'hand_only': Variant(binary=('hand',)),
     'face_only': Variant(binary=('face',))}
+
+
+def compact(row: str) -> Variant:
+    """Give a row of NAMED the compact plan; its box network has two deconvolutions."""
+    return replace(NAMED[row], plan='compact', box_deconv3='none')
