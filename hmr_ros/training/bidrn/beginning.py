@@ -15,7 +15,6 @@ from hmr_ros.networks.bidrn import build_network, WholeBody
 from hmr_ros.networks.bidrn.binarization import BINARY_LAYERS
 from hmr_ros.networks.bidrn.crops import decode_boxes, roi_align
 from hmr_ros.networks.bidrn.encoders import BinaryResNet
-from hmr_ros.networks.keypoint_guided.prediction import MEAN, STD
 from hmr_ros.networks.resnet import ResNet
 from hmr_ros.training import weights_file
 from hmr_ros.training.bidrn.config import WholeBodyConfig
@@ -24,7 +23,10 @@ from hmr_ros.training.bidrn.targets import Targets
 from hmr_ros.training.bidrn.weights import read_facts
 from hmr_ros.training.checkpoint_file import transfer
 from hmr_ros.training.engine_start import start_as_engine
+from hmr_ros.training.keypoint_guided.weights import WeightsFacts
 
+#: how the pictures that trunks have learned from were normalised.
+_FACTS = WeightsFacts()
 Batches = Iterable[dict[str, torch.Tensor]]
 #: batches that the statistics of an engine's norms are taken from.
 _MEASURED = 8
@@ -100,7 +102,7 @@ def begin_as_engine(network: WholeBody, engine: str, batches: Batches) -> None:
 
 def _run_encoders(network: WholeBody, batch: dict[str, torch.Tensor]) -> None:
     """Show them the crops of true boxes, normalised as the trunk was trained."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (_FACTS.mean, _FACTS.std))
     image, sizes = (shown(batch['image']) - mean) / std, network.variant.sizes
     boxes = decode_boxes(Targets.of(batch, sizes).boxes, sizes)
     network.backbone.last_map(functional.interpolate(image, sizes.body, mode='nearest'))
@@ -111,7 +113,7 @@ def _run_encoders(network: WholeBody, batch: dict[str, torch.Tensor]) -> None:
 
 def _read_unnormalised(encoder: ResNet | BinaryResNet) -> None:
     """Put the normalisation of pictures into the first convolution and its norm."""
-    mean, std = (torch.tensor(values) for values in (MEAN, STD))
+    mean, std = (torch.tensor(values) for values in (_FACTS.mean, _FACTS.std))
     with torch.no_grad():
         encoder.conv1.weight.div_(std[:, None, None])
         encoder.bn1.running_mean.add_((encoder.conv1.weight.sum((2, 3)) * mean).sum(1))

@@ -10,13 +10,9 @@ import torch
 from torch import nn
 
 from hmr_ros.body.whole_body import WholeBodyModel
-from hmr_ros.training.bidrn.joints import SUPERVISED
+from hmr_ros.body.whole_body_joints import NECK, SUPERVISED
 from hmr_ros.training.kinematics import forward_kinematics, matrices_from_axis_angles
 
-#: joints of the model whose rotations `pose` has, in its order; eyes, 23 and 24, stay at rest.
-POSED = (*range(22), *range(25, 55), 22)
-#: neck to root, whose turns say which vertices are the contour of a face.
-_NECK = (12, 9, 6, 3, 0)
 #: the contour's table goes this many degrees to each side.
 _MOST_TURN = 39
 
@@ -31,24 +27,21 @@ class WholeBodyJoints(nn.Module):
     def __init__(self, body: WholeBodyModel) -> None:
         super().__init__()
         self.parents = tuple(int(parent) for parent in body.parents)
-        corners, shares, contour, contour_shares = _landmarks(body)
         # Of all vertices these few alone are skinned.
         used, place = np.unique(np.concatenate([
-            body.extra_vertices, corners.ravel(), contour.ravel()]), return_inverse=True)
-        extra, fixed, turning = np.split(
-            place, np.cumsum([len(body.extra_vertices), corners.size]))
+            body.named_vertices, body.landmarks.ravel(), body.contour.ravel()]),
+            return_inverse=True)
+        named, corners, turning = np.split(
+            place, np.cumsum([len(body.named_vertices), body.landmarks.size]))
         regressor = body.J_regressor
-        posedirs = np.zeros((9 * (len(self.parents) - 1), 0)) if body.posedirs is None else (
-            body.posedirs.reshape(len(body.posedirs), -1, 3)[:, used].reshape(
-                len(body.posedirs), -1))
         self._keep(
             rest=regressor @ body.v_template,
             rest_by_shape=np.einsum('jv,vcs->jcs', regressor, body.shapedirs),
             vertices=body.v_template[used], vertices_by_shape=body.shapedirs[used],
-            posedirs=posedirs, skinning=body.weights[used], extra=extra,
-            corners=fixed.reshape(corners.shape), shares=shares,
-            contour=turning.reshape(contour.shape), contour_shares=contour_shares,
-            hands_mean=np.concatenate([body.hands_meanl, body.hands_meanr]).reshape(-1, 3))
+            posedirs=_bends(body, used), skinning=body.weights[used], named=named,
+            corners=corners.reshape(body.landmarks.shape), shares=body.landmark_share,
+            contour=turning.reshape(body.contour.shape), contour_shares=body.contour_share,
+            hands_mean=body.hands_mean.reshape(-1, 3))
 
     def _keep(self, **arrays: np.ndarray) -> None:
         for name, array in arrays.items():
@@ -79,7 +72,7 @@ class WholeBodyJoints(nn.Module):
         vertices = self._skinned(rotmats, rest, joints, world, shape)
         landmarks = (vertices[:, self.corners] * self.shares[..., None]).sum(2)
         contour = self._contour(rotmats, vertices)
-        return torch.cat([joints, vertices[:, self.extra], landmarks, contour], 1)
+        return torch.cat([joints, vertices[:, self.named], landmarks, contour], 1)
 
     def _rotations(self, pose: torch.Tensor) -> torch.Tensor:
         """All 55 rotations `(N, 55, 3, 3)`."""
@@ -101,21 +94,22 @@ class WholeBodyJoints(nn.Module):
 
     def _contour(self, rotmats: torch.Tensor, vertices: torch.Tensor) -> torch.Tensor:
         """Points `(N, 17, 3)` where a face ends, as its turn about the vertical has it."""
-        turn = rotmats[:, _NECK[0]]
-        for joint in _NECK[1:]:
-            turn = rotmats[:, joint] @ turn
+        turn, joint = rotmats[:, NECK], self.parents[NECK]
+        while joint >= 0:
+            turn, joint = rotmats[:, joint] @ turn, self.parents[joint]
         side = torch.hypot(turn[:, 0, 0], turn[:, 1, 0])
         degrees = torch.round(torch.atan2(turn[:, 2, 0], side) * (180 / math.pi)).long()
         degrees = degrees.clamp(-_MOST_TURN, _MOST_TURN)
         # Rows of the table: 0 to 39 degrees, then -1 to -39.
         row = torch.where(degrees < 0, _MOST_TURN - degrees, degrees)
-        row = row.clamp(max=len(self.contour) - 1)
         people = torch.arange(len(vertices), device=vertices.device)[:, None, None]
         corners = vertices[people, self.contour[row]]
         return (corners * self.contour_shares[row][..., None]).sum(2)
 
 
-def _landmarks(body: WholeBodyModel) -> tuple[np.ndarray, ...]:
-    """Corners and shares of the 51 landmarks `(51, 3)` and of the contour `(rows, 17, 3)`."""
-    return (body.faces[body.lmk_faces_idx], body.lmk_bary_coords,
-            body.faces[body.dynamic_lmk_faces_idx], body.dynamic_lmk_bary_coords)
+def _bends(body: WholeBodyModel, used: np.ndarray) -> np.ndarray:
+    """Offsets `(486, 3 U)` of the vertices `used` for each bend; `(486, 0)` without any."""
+    if body.posedirs is None:
+        return np.zeros((9 * (len(body.parents) - 1), 0))
+    return body.posedirs.reshape(len(body.posedirs), -1, 3)[:, used].reshape(
+        len(body.posedirs), -1)
