@@ -9,10 +9,11 @@ ResNet fit; what the paper draws as r parallel convolutions is one dense or one 
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from hmr_ros.networks.bidrn.binarization import (
-    activation_bits, binary_weight, BinaryConv2d, ShiftedPReLU)
+    activation_bits, binary_weight, BinaryConv2d, clipped_bits, ShiftedPReLU, weight_bits)
 
 #: modules by what they do to channels and size.
 BASE, DOWN_SCALE, FUSION_UP, FUSION_DOWN, DOWN_SAMPLE = KINDS = (
@@ -66,8 +67,61 @@ class FusionDown(BinaryConv2d):
 
 
 class PlainBinary(BinaryConv2d):
-    """What a module of the paper is compared with: the dense binary convolution alone."""
+    """
+    What a module of the paper is compared with: the dense binary convolution alone.
+
+    Bi-Real Net's (Liu et al. 2018), too: its gradient of signs is the quadratic one.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(N, channels, H, W)` to `(N, out, H / stride, W / stride)`."""
         return super().forward(functional.hardtanh(x))
+
+
+class SignsAlone(BinaryConv2d):
+    """BNN's (Courbariaux et al. 2016): no scale; gradients pass straight where |x| <= 1."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `(N, channels, H, W)` to `(N, out, H / stride, W / stride)`."""
+        return functional.conv2d(
+            clipped_bits(x), weight_bits(self.weight), None, self.stride, self.padding)
+
+
+class ScaledBoth(BinaryConv2d):
+    """XNOR-Net's (Rastegari et al. 2016): scaled by the means of weights and of what is read."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `(N, channels, H, W)` to `(N, out, H / stride, W / stride)`."""
+        # The scale of weights is taught, too.
+        scale = self.weight.abs().mean((1, 2, 3))[:, None, None]
+        found = functional.conv2d(
+            clipped_bits(x), weight_bits(self.weight), None, self.stride, self.padding)
+        size = functional.avg_pool2d(
+            x.abs().mean(1, keepdim=True), self.kernel_size, self.stride, self.padding)
+        return scale * size * found
+
+
+class ShiftedBinary(PlainBinary):
+    """ReActNet's (Liu et al. 2020): signs around a learned level of each channel (RSign)."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(channels, out, kernel, stride)
+        self.level = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `(N, channels, H, W)` to `(N, out, H / stride, W / stride)`."""
+        return super().forward(x - self.level[:, None, None])
+
+
+#: dense convolutions by whose rules they follow.
+METHODS: dict[str, type[BinaryConv2d]] = {
+    'bidrn': PlainBinary, 'bnn': SignsAlone, 'xnor': ScaledBoth, 'bireal': PlainBinary,
+    'react': ShiftedBinary}
+#: those with an identity around each 3x3 convolution that keeps the shape.
+STEPPED = ('bireal', 'react')
+
+
+def dense(method: str, channels: int, out: int, kernel: int, stride: int) -> BinaryConv2d:
+    """Build a dense binary convolution; levels are learned for 3x3 ones, as the counts say."""
+    kind = PlainBinary if method == 'react' and kernel == 1 else METHODS[method]
+    return kind(channels, out, kernel, stride)
