@@ -50,15 +50,16 @@ def fabricated_body(folder: Path, seed: int = 0) -> WholeBodyModel:
 
 
 def fabricated_batch(
-        body: WholeBodyModel, plan: Plan, count: int = 2,
-        seed: int = 0) -> dict[str, torch.Tensor]:
+        body: WholeBodyModel, plan: Plan, count: int = 2, seed: int = 0,
+        betas_spread: float = 1.0) -> dict[str, torch.Tensor]:
     """People of small turns before the network's own camera, on noise."""
     draw = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, spread: float = 1.0) -> torch.Tensor:
         return spread * torch.randn(count, *shape, generator=draw)
     height, width = plan.image
-    pose, betas, expression = normal(53, 3, spread=0.2), normal(10), normal(10)
+    pose, expression = normal(53, 3, spread=0.2), normal(10)
+    betas = normal(10, spread=betas_spread)
     transl = torch.tensor([0.0, 0.0, 45.0]) + normal(3, spread=0.05)
     joints = WholeBodyJoints(body)(pose, betas, expression)
     places = project(joints + transl[:, None]) * torch.tensor([width, height])
