@@ -74,8 +74,8 @@ def _check_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         raise BodyError(
             f'body model file {path} lacks {", ".join(missing)}; an SMPL file holds '
             f'{", ".join(REQUIRED)}')
-    check_skinning(
-        path, arrays, 24, '(SMPL: 24 joints). SMPL-H and SMPL-X files are not bodies of this layout')
+    check_skinning(path, arrays, 24, '(SMPL: 24 joints). SMPL-H and SMPL-X files are not bodies of '
+                                     'this layout')
 
 
 def check_skinning(path: Path, arrays: dict[str, np.ndarray], joints: int, remark: str) -> None:

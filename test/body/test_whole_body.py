@@ -185,7 +185,8 @@ def face_of(unit: int, amount: float) -> np.ndarray:
     zero = np.zeros((1, 10), np.float32)
     expression = zero.copy()
     expression[0, unit] = amount
-    return WHOLE.posed(np.zeros((1, 53, 3), np.float32), zero, expression, zero[:, :3])[1][0, 76:127]
+    _, joints = WHOLE.posed(np.zeros((1, 53, 3), np.float32), zero, expression, zero[:, :3])
+    return joints[0, 76:127]
 
 
 def test_expressions_do_what_they_are_called() -> None:
