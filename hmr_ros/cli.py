@@ -96,6 +96,8 @@ def demo(
         out: Annotated[Path, typer.Option(help='Folder for the results.')] = Path('demo_out'),
         fov: Annotated[Optional[float], typer.Option(
             help='Vertical field of view of the camera in degrees.', min=5, max=170)] = None,
+        engine: Annotated[Optional[str], typer.Option(
+            help='Engine that recovers bodies: name in the manifest, or path.')] = None,
         json_file: JsonFile = None) -> None:
     """Run the whole pipeline on a video and leave a video, a recording and a report."""
     session = _require('hmr_ros.nodes.session')
@@ -103,7 +105,8 @@ def demo(
     from hmr_ros.demo.clip import default_clip
     source = source or source_option or str(default_clip(console.print))
     out.mkdir(parents=True, exist_ok=True)
-    parameters = {'mesh_recovery': {'fallback_fov_deg': float(fov)}} if fov else {}
+    chosen = {'fallback_fov_deg': fov and float(fov), 'engine': engine}
+    parameters = {'mesh_recovery': {name: value for name, value in chosen.items() if value}}
     machine = reports.context()
     console.print(f'Playing {source} for {duration:g} s')
     result = _run_with_progress(

@@ -109,14 +109,14 @@ class WholeBodyModel(SkinnedModel):
         return np.where(degrees < 0, _MOST_TURN - degrees, degrees)
 
 
-def load_whole_body(path: str | Path | None = None) -> WholeBodyModel:
+def load_whole_body(name_or_path: str | Path = 'open_whole_body') -> WholeBodyModel:
     """
-    Load the open whole body, or the user's SMPL-X-format file (.npz or .pkl) at `path`.
+    Load the open whole body (`'open_whole_body'`) or the user's SMPL-X-format file (.npz or .pkl).
 
     Raises BodyError when the file is missing, damaged, of another layout (SMPL, SMPL-H), or a
     pickle that wants to build anything but arrays.
     """
-    path = OPEN_WHOLE_BODY if path is None else Path(path)
+    path = OPEN_WHOLE_BODY if str(name_or_path) == 'open_whole_body' else Path(name_or_path)
     try:
         content = path.read_bytes()
     except OSError as error:
