@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from hmr_ros.networks.bidrn.binarization import (
-    activation_bits, binary_weight, BinaryConv2d, clipped_bits, ShiftedPReLU, weight_bits)
+    activation_bits, binary_weight, BinaryConv2d, clipped_bits, ShiftedPReLU)
 
 #: modules by what they do to channels and size.
 BASE, DOWN_SCALE, FUSION_UP, FUSION_DOWN, DOWN_SAMPLE = KINDS = (
@@ -41,7 +41,8 @@ class LocalResidual(BinaryConv2d):
         """Map `(N, channels, H, W)` to `(N, out, H / stride, W / stride)`."""
         clipped = functional.hardtanh(x)
         kept = functional.avg_pool2d(clipped, 2) if self.stride[0] == 2 else clipped
-        return self.act(super().forward(clipped)) + kept.repeat(1, self._copies, 1, 1)
+        tiled = torch.cat([kept] * self._copies, 1) if self._copies > 1 else kept
+        return self.act(super().forward(clipped)) + tiled
 
 
 class FusionDown(BinaryConv2d):
@@ -56,10 +57,18 @@ class FusionDown(BinaryConv2d):
         """Latent weights `(channels, out, k, k)` of the grouped convolution: branch by branch."""
         return self.weight.unflatten(1, (self.branches, -1)).transpose(0, 1).flatten(0, 1)
 
+    def dense(self, grouped: torch.Tensor) -> torch.Tensor:
+        """Undo `grouped`."""
+        return grouped.unflatten(0, (self.branches, -1)).transpose(0, 1).flatten(1, 2)
+
+    def binary(self) -> torch.Tensor:
+        """Weights `(out, channels, k, k)` as they are used."""
+        # Each branch has scales of its own, for it is a convolution of its own.
+        return self.dense(binary_weight(self.grouped()))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(N, channels, H, W)` to `(N, out, H, W)`."""
         clipped = functional.hardtanh(x)
-        # Each branch has scales of its own, for it is a convolution of its own.
         found = functional.conv2d(
             activation_bits(clipped), binary_weight(self.grouped()), None, 1, self.padding,
             groups=self.branches)
@@ -81,24 +90,29 @@ class PlainBinary(BinaryConv2d):
 class SignsAlone(BinaryConv2d):
     """BNN's (Courbariaux et al. 2016): no scale; gradients pass straight where |x| <= 1."""
 
+    def binary(self) -> torch.Tensor:
+        """Weights `(out, channels, k, k)` of +-1."""
+        return binary_weight(self.weight, 1.0)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(N, channels, H, W)` to `(N, out, H / stride, W / stride)`."""
         return functional.conv2d(
-            clipped_bits(x), weight_bits(self.weight), None, self.stride, self.padding)
+            clipped_bits(x), self.binary(), None, self.stride, self.padding)
 
 
-class ScaledBoth(BinaryConv2d):
+class ScaledBoth(SignsAlone):
     """XNOR-Net's (Rastegari et al. 2016): scaled by the means of weights and of what is read."""
+
+    def binary(self) -> torch.Tensor:
+        """Weights `(out, channels, k, k)` as they are used; their scale is taught, too."""
+        return binary_weight(self.weight, self.weight.abs().mean((1, 2, 3), keepdim=True))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(N, channels, H, W)` to `(N, out, H / stride, W / stride)`."""
-        # The scale of weights is taught, too.
-        scale = self.weight.abs().mean((1, 2, 3))[:, None, None]
-        found = functional.conv2d(
-            clipped_bits(x), weight_bits(self.weight), None, self.stride, self.padding)
+        found = super().forward(x)
         size = functional.avg_pool2d(
             x.abs().mean(1, keepdim=True), self.kernel_size, self.stride, self.padding)
-        return scale * size * found
+        return size * found
 
 
 class ShiftedBinary(PlainBinary):

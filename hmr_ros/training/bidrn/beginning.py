@@ -9,12 +9,12 @@ import logging
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from hmr_ros.networks.bidrn import build_network, WholeBody
 from hmr_ros.networks.bidrn.binarization import BINARY_LAYERS
 from hmr_ros.networks.bidrn.crops import decode_boxes, roi_align
 from hmr_ros.networks.bidrn.encoders import BinaryResNet
+from hmr_ros.networks.bidrn.network import every_second
 from hmr_ros.networks.resnet import ResNet
 from hmr_ros.training import weights_file
 from hmr_ros.training.bidrn.config import WholeBodyConfig
@@ -105,7 +105,7 @@ def _run_encoders(network: WholeBody, batch: dict[str, torch.Tensor]) -> None:
     mean, std = (torch.tensor(values)[:, None, None] for values in (_FACTS.mean, _FACTS.std))
     image, sizes = (shown(batch['image']) - mean) / std, network.variant.sizes
     boxes = decode_boxes(Targets.of(batch, sizes).boxes, sizes)
-    network.backbone.last_map(functional.interpolate(image, sizes.body, mode='nearest'))
+    network.backbone.last_map(every_second(image, sizes))
     left, right = (roi_align(image, boxes[:, row], sizes.hand) for row in (0, 1))
     network.hand_roi_net(torch.cat([left.flip(3), right]))
     network.face_roi_net(roi_align(image, boxes[:, 2], sizes.face))
