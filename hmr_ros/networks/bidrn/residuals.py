@@ -57,20 +57,19 @@ class FusionDown(BinaryConv2d):
         """Latent weights `(channels, out, k, k)` of the grouped convolution: branch by branch."""
         return self.weight.unflatten(1, (self.branches, -1)).transpose(0, 1).flatten(0, 1)
 
-    def dense(self, grouped: torch.Tensor) -> torch.Tensor:
-        """Undo `grouped`."""
-        return grouped.unflatten(0, (self.branches, -1)).transpose(0, 1).flatten(1, 2)
-
     def binary(self) -> torch.Tensor:
-        """Weights `(out, channels, k, k)` as they are used."""
+        """Weights `(channels, out, k, k)` as they are used: grouped."""
+        # What is exported holds them already.
+        if torch.onnx.is_in_onnx_export():
+            return self.weight
         # Each branch has scales of its own, for it is a convolution of its own.
-        return self.dense(binary_weight(self.grouped()))
+        return binary_weight(self.grouped())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(N, channels, H, W)` to `(N, out, H, W)`."""
         clipped = functional.hardtanh(x)
         found = functional.conv2d(
-            activation_bits(clipped), binary_weight(self.grouped()), None, 1, self.padding,
+            activation_bits(clipped), self.binary(), None, 1, self.padding,
             groups=self.branches)
         return (self.act(found) + clipped).unflatten(1, (self.branches, -1)).sum(1)
 

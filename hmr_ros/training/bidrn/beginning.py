@@ -27,7 +27,7 @@ from hmr_ros.training.keypoint_guided.weights import WeightsFacts
 
 #: how the pictures that trunks have learned from were normalised.
 _FACTS = WeightsFacts()
-Batches = Iterable[dict[str, torch.Tensor]]
+People = Iterable[dict[str, torch.Tensor]]
 #: batches that the statistics of an engine's norms are taken from.
 _MEASURED = 8
 #: where trunks are in an engine of keypoint_guided, by where encoders are here.
@@ -36,7 +36,7 @@ _TRUNKS = {'backbone': 'backbone', 'hand_roi_net': '', 'face_roi_net': ''}
 _MOST = 0.99
 
 
-def beginning(config: WholeBodyConfig, batches: Batches) -> WholeBody:
+def beginning(config: WholeBodyConfig, batches: People) -> WholeBody:
     """Build the network as the configuration has it begin; `batches` are what it will see."""
     network = build_network(config.variant)
     if config.init == 'kaiming':
@@ -80,7 +80,7 @@ def spread_latents(network: WholeBody, largest: float) -> None:
             layer.weight.mul_(largest / size)
 
 
-def begin_as_engine(network: WholeBody, engine: str, batches: Batches) -> None:
+def begin_as_engine(network: WholeBody, engine: str, batches: People) -> None:
     """
     Let all three encoders begin as the trunk of a compact keypoint_guided.
 

@@ -34,7 +34,7 @@ def deployable(network: nn.Module) -> nn.Module:
     with torch.no_grad():
         for layer in network.modules():
             if isinstance(layer, BINARY_LAYERS):
-                layer.weight.copy_(layer.binary())
+                layer.weight = nn.Parameter(layer.binary().contiguous())
     return network
 
 

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from hmr_ros.body import load_whole_body
 from hmr_ros.body.whole_body import WholeBodyModel
-from hmr_ros.training.bidrn.beginning import Batches, beginning
+from hmr_ros.training.bidrn.beginning import beginning, People
 from hmr_ros.training.bidrn.config import WholeBodyConfig
-from hmr_ros.training.bidrn.data import training_loader
+from hmr_ros.training.bidrn.data import Batches, training_loader, WHOLE_RECIPE
 from hmr_ros.training.bidrn.module import WholeBodyModule
 from hmr_ros.training.bidrn.weights import save_weights, WholeBodyFacts
 from hmr_ros.training.trainer import build_trainer
@@ -30,12 +30,15 @@ def train(
     resume   checkpoint of the same training that was interrupted; it goes on as if it had not been
     """
     first = devices * steps_done(resume) if resume else 0
-    loader = training_loader(config, workers, first)
-    return fit(config, loader, loader.dataset, load_whole_body(), out, resume, devices)
+    batches = Batches(
+        list(config.stores), config.variant.sizes.image, config.batch, config.seed,
+        replace(WHOLE_RECIPE, **dict(config.recipe)), config.photos, first)
+    return fit(config, training_loader(batches, workers), batches, load_whole_body(), out,
+               resume, devices)
 
 
 def fit(
-        config: WholeBodyConfig, loader: Iterable, some: Batches, body: WholeBodyModel,
+        config: WholeBodyConfig, loader: Iterable, some: People, body: WholeBodyModel,
         out: str | Path, resume: str | None = None, devices: int = 1) -> Path:
     """Do the same on the batches of `loader`; `some` of them show the network where it begins."""
     torch.manual_seed(config.seed)
