@@ -31,10 +31,13 @@ _SPREAD_WAY = np.float64([{'index': -1, 'middle': 0, 'pinky': 1.3, 'ring': 0.6, 
 @dataclass(frozen=True)
 class Gesture:
     """
-    How far a hand is closed, 0 to 1 and how often it is seen.
+    What a hand does and how often.
 
-    fingers index, middle, pinky, ring; thumb; across the palm 0 to 1; spread of the fingers in
-    degrees; share of the draw; hook: fingers close in their outer joints only.
+    fingers  how far index, middle, pinky and ring are closed, 0 to 1
+    thumb    how far the thumb is; across: how far it lies across the palm, 0 to 1
+    spread   of the fingers, degrees
+    share    of the draw
+    hook     1 when fingers close in their outer joints only
     """
 
     fingers: tuple[float, float, float, float]
@@ -49,15 +52,15 @@ GESTURES: dict[str, Gesture] = {
     'relaxed': Gesture((.20, .25, .34, .30), .10, .1, 2, .30),
     'flat': Gesture((.0, .0, .02, .0), .0, .0, 0, .09),
     'spread': Gesture((.0, .0, .05, .0), -.1, -.2, 15, .11),
-    'fist': Gesture((.97, 1., 1., 1.), .75, .9, 0, .13),
-    'point': Gesture((.02, .95, 1., 1.), .7, .8, 0, .08),
-    'two': Gesture((.0, .0, .95, .92), .7, .9, 8, .04),
-    'three': Gesture((.0, .0, .9, .05), .7, .9, 6, .02),
+    'fist': Gesture((.97, 1., 1., 1.), .4, .65, 0, .13),
+    'point': Gesture((.02, .95, 1., 1.), .4, .7, 0, .08),
+    'two': Gesture((.0, .0, .95, .92), .42, .8, 8, .04),
+    'three': Gesture((.0, .0, .9, .05), .42, .8, 6, .02),
     'thumb up': Gesture((.97, 1., 1., 1.), -.1, -.3, 0, .05),
-    'pinch': Gesture((.48, .35, .2, .3), .4, .75, 4, .05),
+    'pinch': Gesture((.5, .35, .2, .3), .2, .5, 4, .05),
     'grip': Gesture((.52, .56, .62, .6), .35, .6, 0, .08),
     'hook': Gesture((.6, .65, .7, .68), .2, .2, 0, .03, hook=1.0),
-    'horns': Gesture((.0, .95, .05, .95), .7, .8, 4, .02)}
+    'horns': Gesture((.0, .95, .05, .95), .4, .7, 4, .02)}
 
 
 def sample_hands(rng: np.random.Generator, count: int) -> np.ndarray:

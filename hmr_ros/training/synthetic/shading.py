@@ -291,7 +291,8 @@ def shade(
     triangles (H, W) int32 -1 where empty; points (V, 2), closeness (V,), faces (F, 3), vertices and
     normals (V, 3) in the camera, attributes (V, 10), parts (V,) uint8; cloths, cuts, face, features
     and light as their modules say; shadow (S, S) and its view (3, 4); occlusion (H, W) 1 where
-    open; curve (1024,) uint8 from linear light to pixel values. Writes out (H, W, 4) uint8: RGB and part + 1.
+    open; curve (1024,) uint8 from linear light to pixel values. Writes out (H, W, 4) uint8: RGB and
+    part + 1.
     """
     at, n, p = np.empty(an.ATTRIBUTES, np.float32), np.empty(3), np.empty(3)
     rgb, weights = np.empty(3), np.empty(3)
