@@ -664,6 +664,8 @@ def export(
             help='Name of the engine; that of the network when left out.')] = None,
         folder: Annotated[Path, typer.Option(help='Folder with the manifest.')] = Path('engines'),
         stored_as: Annotated[str, typer.Option(help='float16 or float32.')] = 'float16',
+        backend: Annotated[str, typer.Option(
+            help='onnx; or packed: bidrn on bits, for the backend packed.')] = 'onnx',
         body_model: Annotated[str, typer.Option(
             '--body', help='Body of the weights: open_body, or your SMPL file for imported ones.')
             ] = 'open_body',
@@ -673,9 +675,10 @@ def export(
         width: Annotated[Optional[int], typer.Option(
             help='mgil_detector: pixels of the picture, a multiple of 32; 512 when left out.')] =
         None) -> None:
-    """Export trained or imported weights to ONNX and enter them into a manifest."""
+    """Export trained or imported weights to an engine and enter it into a manifest."""
     _allowed('--stored-as', stored_as, ('float16', 'float32'))
-    exporter = _training(network, 'export')
+    _allowed('--backend', backend, ('onnx', 'packed'))
+    exporter = _training(network, 'export' if backend == 'onnx' else 'packing')
     from dataclasses import replace
 
     from hmr_ros.body import load_body
