@@ -36,13 +36,15 @@ class Geometry(NamedTuple):
 
 @njit(nogil=True, cache=True)
 def layer_pixels(
-        first: int, last: int, bits: np.ndarray, values: np.ndarray, weights: np.ndarray,
-        tap_sums: np.ndarray, channels: int, bend: np.ndarray, keep: np.ndarray,
-        around: np.ndarray, geometry: Geometry, out: np.ndarray, octets: np.ndarray) -> None:
+        first: int, last: int, bits: np.ndarray, values: np.ndarray, kept_offsets: np.ndarray,
+        weights: np.ndarray, tap_sums: np.ndarray, channels: int, bend: np.ndarray,
+        keep: np.ndarray, around: np.ndarray, geometry: Geometry, out: np.ndarray,
+        octets: np.ndarray) -> None:
     """
     Compute pixels `first` to `last` of all pictures: bend(sums) + keep * shortcut + around.
 
-    bits      (N, H, W, words) uint64;  values: (N, H, W, C) float32, not clipped, or of no channel
+    bits      (N, H, W, words) uint64;  values: (N, H, W, C) float32, not clipped
+    kept_offsets  int64, elements from a pixel's first value to those that are clipped and added
     weights   (groups, branches, places, 8) uint64;  tap_sums: (taps, groups, branches, 8) float32
     channels  bits that count of a branch's words
     bend      (groups, branches, 5, 8) float32;  keep: (O,) float32
@@ -50,35 +52,35 @@ def layer_pixels(
     out       (N, H', W', O) float32;  octets: (N, H', W', octets) uint8, signs of `out`
     """
     groups, branches, places, _ = weights.shape
-    taps = geometry.tall * geometry.wide
+    most = channels * geometry.tall * geometry.wide
     seen = np.empty((branches, places, PIXELS), np.uint64)
-    plain = np.full((1, branches, PIXELS, LANES), channels * taps, np.float32)
+    plain = np.full((1, branches, PIXELS, LANES), most, np.float32)
     bordered = np.empty((groups, branches, PIXELS, LANES), np.float32)
     width = max(LANES, values.shape[3] // branches)
-    kept = np.zeros((PIXELS, width), np.float32)
-    around_rows, out_rows = np.zeros(PIXELS, np.int64), np.empty(PIXELS, np.int64)
-    octet_rows = np.empty(PIXELS, np.int64)
-    nothing = np.zeros((1, 1, 1, len(keep)), np.float32)
-    beside = around if len(around) else nothing
+    kept_rows, around_rows = np.zeros(PIXELS, np.int64), np.zeros(PIXELS, np.int64)
+    out_rows, octet_rows = np.empty(PIXELS, np.int64), np.empty(PIXELS, np.int64)
+    beside = around if len(around) else np.zeros((1, 1, 1, len(keep)), np.float32)
     for begin in range(first, last, PIXELS):
         outside = False
         for pixel in range(PIXELS):
             # Beyond the last one it is computed once more, which is simpler than less.
             image, y, x = _place(min(begin + pixel, last - 1), geometry)
-            outside |= _look(bits[image], seen, pixel, y, x, geometry)
-            if values.shape[3]:
-                _keep(values[image], kept[pixel], y, x, geometry.stride)
+            outside |= _look(bits, image, seen, pixel, y, x, geometry)
+            kept_rows[pixel] = values.shape[3] * (
+                (image * values.shape[1] + y * geometry.stride) * values.shape[2]
+                + x * geometry.stride)
             row = ((image * out.shape[1] + y * geometry.step + geometry.row) * out.shape[2]
                    + x * geometry.step + geometry.column)
             out_rows[pixel], octet_rows[pixel] = row * out.shape[3], row * octets.shape[3]
             if len(around):
                 around_rows[pixel] = out_rows[pixel]
         if outside:
-            _border(bordered, begin, last, channels * taps, tap_sums, bits.shape[1:3], geometry)
+            _border(bordered, begin, last, most, tap_sums, bits.shape[1:3], geometry)
         full, step = (bordered, branches) if outside else (plain, 0)
         for group in range(groups):
-            eight_outputs(seen, weights, full, bend, keep, kept, beside, out, octets, around_rows,
-                          out_rows, octet_rows, group, branches, places, width, group * step)
+            eight_outputs(seen, weights, full, bend, keep, values, beside, out, octets,
+                          kept_offsets, kept_rows, around_rows, out_rows, octet_rows, group,
+                          branches, places, len(kept_offsets), width, group * step)
 
 
 @njit(nogil=True, cache=True, inline='always')
@@ -90,41 +92,31 @@ def _place(pixel: int, geometry: Geometry) -> tuple[int, int, int]:
 
 @njit(nogil=True, cache=True)
 def _look(
-        bits: np.ndarray, seen: np.ndarray, pixel: int, y: int, x: int,
+        bits: np.ndarray, image: int, seen: np.ndarray, pixel: int, y: int, x: int,
         geometry: Geometry) -> bool:
     """Put what a pixel sees into `seen`, zeros outside; tell whether there is an outside."""
     words = seen.shape[1] // (geometry.tall * geometry.wide)
     top, left = y * geometry.stride - geometry.top, x * geometry.stride - geometry.left
-    outside = (top < 0 or left < 0 or top + geometry.tall > bits.shape[0]
-               or left + geometry.wide > bits.shape[1])
+    outside = (top < 0 or left < 0 or top + geometry.tall > bits.shape[1]
+               or left + geometry.wide > bits.shape[2])
     place = 0
     for row in range(top, top + geometry.tall):
         for column in range(left, left + geometry.wide):
-            inside = 0 <= row < bits.shape[0] and 0 <= column < bits.shape[1]
+            inside = 0 <= row < bits.shape[1] and 0 <= column < bits.shape[2]
             for branch in range(seen.shape[0]):
                 for word in range(words):
                     seen[branch, place + word, pixel] = (
-                        bits[row, column, branch * words + word] if inside else np.uint64(0))
+                        bits[image, row, column, branch * words + word] if inside
+                        else np.uint64(0))
             place += words
     return outside
 
 
-@njit(nogil=True, cache=True)
-def _keep(values: np.ndarray, kept: np.ndarray, y: int, x: int, stride: int) -> None:
-    """Clipped values of a pixel, means of 2x2 with stride 2; chunks of them are added."""
-    kept[:] = 0
-    for row in range(y * stride, (y + 1) * stride):
-        for column in range(x * stride, (x + 1) * stride):
-            for chunk in range(0, values.shape[2], len(kept)):
-                _add_clipped(kept, values[row, column, chunk:chunk + len(kept)])
-    if stride == 2:
-        kept *= np.float32(0.25)
-
-
-@njit(nogil=True, cache=True)
-def _add_clipped(total: np.ndarray, values: np.ndarray) -> None:
-    for i in range(len(total)):
-        total[i] += min(max(values[i], np.float32(-1)), np.float32(1))
+@njit(nogil=True, cache=True, inline='always')
+def _clipped(value: np.float32) -> np.float32:
+    # Python's min and max look at NaN, which keeps compilers from using vectors.
+    value = value if value > np.float32(-1) else np.float32(-1)
+    return value if value < np.float32(1) else np.float32(1)
 
 
 @njit(nogil=True, cache=True)
@@ -154,7 +146,7 @@ def clipped_rows(first: int, last: int, values: np.ndarray, stride: int, out: np
         line = pixel // width
         row = values[line // height, line % height * stride, pixel % width * stride]
         for i in range(len(row)):
-            out[pixel, i] = min(max(row[i], np.float32(-1)), np.float32(1))
+            out[pixel, i] = _clipped(row[i])
 
 
 @njit(nogil=True, cache=True)
@@ -170,9 +162,15 @@ def seen_by_stem(first: int, last: int, framed: np.ndarray, out: np.ndarray) -> 
 def pool_line(above: np.ndarray, here: np.ndarray, below: np.ndarray, out: np.ndarray) -> None:
     """Maxima (W / 2, C) of 3x3 pixels of three lines (W, C), around every second one."""
     for x in range(len(out)):
+        first = max(0, 2 * x - 1)
         for i in range(out.shape[1]):
-            out[x, i] = -np.inf
-        for column in range(max(0, 2 * x - 1), 2 * x + 2):
+            out[x, i] = here[first, i]
+        for column in range(first, 2 * x + 2):
             for i in range(out.shape[1]):
-                highest = max(max(above[column, i], here[column, i]), below[column, i])
-                out[x, i] = max(out[x, i], highest)
+                out[x, i] = _larger(_larger(above[column, i], here[column, i]),
+                                    _larger(below[column, i], out[x, i]))
+
+
+@njit(nogil=True, cache=True, inline='always')
+def _larger(one: np.float32, other: np.float32) -> np.float32:
+    return one if one > other else other

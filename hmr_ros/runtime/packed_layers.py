@@ -116,7 +116,8 @@ class PackedLayer:
 
     kernel  weights; FDR has as many branches as it joins, the others one
     bend    (O / 8, branches, 5, 8) float32, see `bend_rows`; a norm's offset is in one branch
-    keep    (O,) float32, the norm's scale, for the shortcut; 0 where there is none
+    keep    (O,) float32, what each clipped value of the shortcut counts: the norm's scale, a
+            quarter of it with stride 2, or 0
     stride  1, or 2 with a shortcut of means
     """
 
@@ -128,9 +129,20 @@ class PackedLayer:
     @classmethod
     def of(cls, kernel: PackedKernel, rows: np.ndarray, keep: np.ndarray,
            stride: int = 1) -> PackedLayer:
-        """`rows` are `(branches, 5, O)`, as `bend_rows` gives them."""
+        """`rows` are `(branches, 5, O)`, as `bend_rows` gives them; `keep` is the norm's scale."""
         bend = rows.reshape(len(rows), 5, -1, LANES).transpose(2, 0, 1, 3)
-        return cls(kernel, np.ascontiguousarray(bend), keep, stride)
+        return cls(kernel, np.ascontiguousarray(bend), keep / np.float32(stride ** 2), stride)
+
+    def kept_offsets(self, width: int) -> np.ndarray:
+        """Elements from a pixel's first value to those that its shortcut adds up; map of `width`."""
+        if not self.keep.any():
+            return np.zeros(0, np.int64)
+        branches = self.bend.shape[1]
+        channels = branches * self.kernel.channels
+        corner = np.arange(self.stride)
+        pixels = (corner[:, None] * width + corner).ravel() * channels
+        chunks = np.arange(branches) * self.kernel.channels
+        return (pixels[:, None] + chunks).ravel()
 
     def __call__(
             self, place: Workplace, signal: Signal, around: np.ndarray = _NOTHING) -> Signal:
@@ -153,12 +165,12 @@ def run_layer(
         geometry: Geometry, out: Signal) -> None:
     """Write a layer's outputs to `out`."""
     kernel, octets = layer.kernel, out.bits.view(np.uint8)
-    kept = signal.values if layer.keep.any() else signal.values[..., :0]
-    kept = np.ascontiguousarray(kept)
+    offsets = layer.kept_offsets(signal.values.shape[2])
 
     def work(first: int, last: int) -> None:
-        layer_pixels(first, last, signal.bits, kept, kernel.lanes, kernel.tap_sums,
-                     kernel.channels, layer.bend, layer.keep, around, geometry, out.values, octets)
+        layer_pixels(first, last, signal.bits, signal.values, offsets, kernel.lanes,
+                     kernel.tap_sums, kernel.channels, layer.bend, layer.keep, around, geometry,
+                     out.values, octets)
     place.share(len(out.values) * geometry.height * geometry.width, work)
 
 

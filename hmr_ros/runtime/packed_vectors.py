@@ -116,14 +116,34 @@ def _row(code: _Code, name: str, pixel: int) -> ir.Value:
     return code.builder.load(code.at(name, _word(pixel), _WORD))
 
 
-def _shortcuts(code: _Code, pixel: int) -> ir.Value:
-    """What 8 outputs of a pixel keep, and what goes around their block."""
+def _clipped(builder: ir.IRBuilder, values: ir.Value) -> ir.Value:
+    one, less = (ir.Constant(_NUMBERS, [value] * LANES) for value in (1.0, -1.0))
+    values = builder.select(builder.fcmp_ordered('>', values, less), values, less)
+    return builder.select(builder.fcmp_ordered('<', values, one), values, one)
+
+
+def _add_kept(code: _Code, totals: list[ir.Value], number: ir.Value) -> None:
+    """Add one of the values that 8 outputs of each pixel keep, clipped."""
     builder, args = code.builder, code.args
+    offset = builder.load(code.at('kept_offsets', number, _WORD))
+    offset = builder.add(
+        offset, builder.urem(code.times(args['group'], LANES), args['width']))
+    for pixel, place in enumerate(totals):
+        values = code.numbers('values', builder.add(_row(code, 'kept_rows', pixel), offset))
+        builder.store(builder.fadd(builder.load(place), _clipped(builder, values)), place)
+
+
+def _shortcuts(code: _Code, totals: list[ir.Value]) -> None:
+    """What 8 outputs of each pixel keep, and what goes around their block."""
+    builder, args = code.builder, code.args
+    with cgutils.for_range(builder, args['kept']) as loop:
+        _add_kept(code, totals, loop.index)
     first = code.times(args['group'], LANES)
-    kept = code.numbers('kept', code.sum(
-        builder.mul(_word(pixel), args['width']), builder.urem(first, args['width'])))
-    around = code.numbers('around', builder.add(_row(code, 'around_rows', pixel), first))
-    return builder.fadd(builder.fmul(code.numbers('keep', first), kept), around)
+    keep = code.numbers('keep', first)
+    for pixel, place in enumerate(totals):
+        around = code.numbers('around', builder.add(_row(code, 'around_rows', pixel), first))
+        kept = builder.fmul(keep, builder.load(place))
+        builder.store(builder.fadd(kept, around), place)
 
 
 def _put(code: _Code, pixel: int, found: ir.Value) -> None:
@@ -136,17 +156,17 @@ def _put(code: _Code, pixel: int, found: ir.Value) -> None:
     builder.store(signs, builder.gep(code.args['octets'], [place]))
 
 
-_ARRAYS = ('seen', 'weights', 'full', 'bend', 'keep', 'kept', 'around', 'out', 'octets',
-           'around_rows', 'out_rows', 'octet_rows')
-_COUNTS = ('group', 'branches', 'places', 'width', 'full_row')
+_ARRAYS = ('seen', 'weights', 'full', 'bend', 'keep', 'values', 'around', 'out', 'octets',
+           'kept_offsets', 'kept_rows', 'around_rows', 'out_rows', 'octet_rows')
+_COUNTS = ('group', 'branches', 'places', 'kept', 'width', 'full_row')
 
 
 def _generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
     args = {name: context.make_array(kind)(context, builder, value).data
             for name, kind, value in zip(_ARRAYS, signature.args, values)}
     code = _Code(builder, {**args, **dict(zip(_COUNTS, values[len(_ARRAYS):]))})
-    totals = [cgutils.alloca_once_value(builder, _shortcuts(code, pixel))
-              for pixel in range(PIXELS)]
+    totals = [cgutils.alloca_once_value(builder, _ZEROS) for _ in range(PIXELS)]
+    _shortcuts(code, totals)
     with cgutils.for_range(builder, code.args['branches']) as loop:
         _add_branch(code, totals, loop.index)
     for pixel, place in enumerate(totals):
@@ -156,9 +176,10 @@ def _generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) 
 
 @intrinsic
 def eight_outputs(
-        _: Any, seen: Any, weights: Any, full: Any, bend: Any, keep: Any, kept: Any, around: Any,
-        out: Any, octets: Any, around_rows: Any, out_rows: Any, octet_rows: Any, group: Any,
-        branches: Any, places: Any, width: Any, full_row: Any) -> tuple[Any, Callable]:
+        _: Any, seen: Any, weights: Any, full: Any, bend: Any, keep: Any, values: Any, around: Any,
+        out: Any, octets: Any, kept_offsets: Any, kept_rows: Any, around_rows: Any, out_rows: Any,
+        octet_rows: Any, group: Any, branches: Any, places: Any, kept: Any, width: Any,
+        full_row: Any) -> tuple[Any, Callable]:
     """
     Compute 8 outputs of PIXELS pixels; all arrays are contiguous, with `out` and `octets` written.
 
@@ -166,10 +187,11 @@ def eight_outputs(
     weights    (groups, branches, places, 8) uint64;  group: which eight
     full       (..., PIXELS, 8) float32, sums if nothing differed, a row per branch from full_row on
     bend       (groups, branches, 5, 8) float32, see `packed_layers.Bend`
-    keep, kept (O,) and (PIXELS, width) float32, O a multiple of `width`: added as their product
+    keep       (O,) float32: of each output, times the sum of the `kept` clipped `values` from
+               kept_rows[pixel] + kept_offsets[i] on, which repeat after `width` outputs
     around     float32, added from element around_rows[pixel] on
     out        float32, from element out_rows[pixel] on;  octets: uint8, from octet_rows[pixel] on
     """
-    arrays = (seen, weights, full, bend, keep, kept, around, out, octets, around_rows, out_rows,
-              octet_rows)
+    arrays = (seen, weights, full, bend, keep, values, around, out, octets, kept_offsets, kept_rows,
+              around_rows, out_rows, octet_rows)
     return types.void(*arrays, *[types.int64] * len(_COUNTS)), _generate
