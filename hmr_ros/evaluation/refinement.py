@@ -25,6 +25,7 @@ from hmr_ros.perception import rotations
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import CropTransform
 from hmr_ros.perception.person import Person, PersonBox, PersonKeypoints
+from hmr_ros.perception.posing import smpl_pose
 from hmr_ros.perception.recoveries import recovery_for
 from hmr_ros.perception.refinement import Refiner
 from hmr_ros.perception.simcc import COCO_NAMES, COUNTED_FROM
@@ -182,9 +183,8 @@ def refined(body: BodyModel, found: Sequence[Case], source: Source) -> list[Case
 def errors_of(body: BodyModel, found: Sequence[Case]) -> Errors:
     """Compare people with the truth."""
     people = [case.person for case in found]
-    rotmats = rotations.axis_angle_to_matrix(np.stack([person.pose for person in people]))
-    face, _ = body.skin_few(
-        face_vertices(body), rotmats, np.stack([person.betas for person in people]))
+    rotmats, betas = smpl_pose(people)
+    face, _ = body.skin_few(face_vertices(body), rotmats, betas)
     shown = np.stack([
         np.linalg.norm(case.camera.project_ahead(np.concatenate(
             [points + case.person.transl, case.person.joints3d[LIMBS]])) - case.points, axis=1)

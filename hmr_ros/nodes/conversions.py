@@ -17,7 +17,7 @@ from hmr_ros.msg import Keypoints2D, Keypoints2DArray, PersonBoxArray, SmplArray
 from hmr_ros.msg import PersonBox as PersonBoxMsg
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.perception.camera import Camera, CameraSource
-from hmr_ros.perception.person import Person, PersonBox, PersonKeypoints
+from hmr_ros.perception.person import HandsAndFace, Person, PersonBox, PersonKeypoints
 
 # Encoding: channels in the message, channels that are used, their order.
 ENCODINGS = {
@@ -27,6 +27,10 @@ ENCODINGS = {
     'bgra8': (4, 3, 'bgr'),
     'mono8': (1, 1, 'gray'),
 }
+#: numbers per person that a whole-body network adds.
+_HANDS_AND_FACE = {
+    'left_hand_pose': 45, 'right_hand_pose': 45, 'jaw_pose': 3, 'expression': 10,
+    'hand_joints3d': 120, 'hand_joints2d': 80}
 # Keypoints per person of each joint set.
 JOINT_COUNTS = {Keypoints2DArray.JOINT_SET_COCO17: 17, Keypoints2DArray.JOINT_SET_SMPL24: 24}
 
@@ -136,17 +140,46 @@ def person_to_message(person: Person) -> SmplPerson:
     def flat(values: np.ndarray) -> np.ndarray:
         return np.asarray(values, np.float32).reshape(-1)
 
-    return SmplPerson(
+    message = SmplPerson(
         track_id=person.track_id, score=float(person.score), box=flat(person.box),
         crop_transform=flat(person.crop_transform), global_orient=flat(person.global_orient),
         body_pose=flat(person.body_pose), betas=flat(person.betas), transl=flat(person.transl),
         joints3d=flat(person.joints3d), joints2d=flat(person.joints2d),
         joint_confidence=flat(person.joint_confidence),
         feature=array.array('f', flat(person.feature).tobytes()))
+    if person.hands_and_face is not None:
+        _fill_hands_and_face(message, person.hands_and_face)
+    return message
+
+
+def _fill_hands_and_face(message: SmplPerson, found: HandsAndFace) -> None:
+    left, right = found.hand_pose
+    for name, values in (
+            ('left_hand_pose', left), ('right_hand_pose', right), ('jaw_pose', found.jaw_pose),
+            ('expression', found.expression), ('hand_joints3d', found.hand_joints3d),
+            ('hand_joints2d', found.hand_joints2d)):
+        setattr(message, name, array.array('f', np.asarray(values, np.float32).tobytes()))
+
+
+def _hands_and_face(message: SmplPerson) -> HandsAndFace | None:
+    """Read what a whole-body network added; None where it is empty, NodeError where it is odd."""
+    lengths = {name: len(getattr(message, name)) for name in _HANDS_AND_FACE}
+    if not any(lengths.values()):
+        return None
+    wrong = [name for name, length in lengths.items() if length != _HANDS_AND_FACE[name]]
+    if wrong:
+        raise NodeError(
+            f'person {message.track_id!r} has {lengths[wrong[0]]} numbers of {wrong[0]}; expected '
+            f'{_HANDS_AND_FACE[wrong[0]]}, or none of all of {", ".join(_HANDS_AND_FACE)}')
+    values = {name: np.array(getattr(message, name), np.float32) for name in lengths}
+    return HandsAndFace(
+        np.stack([values['left_hand_pose'], values['right_hand_pose']]).reshape(2, 15, 3),
+        values['jaw_pose'], values['expression'], values['hand_joints3d'].reshape(2, 20, 3),
+        values['hand_joints2d'].reshape(2, 20, 2))
 
 
 def person_from_message(message: SmplPerson) -> Person:
-    """Give a message's arrays their shapes."""
+    """Give a message's arrays their shapes; NodeError where those of hands and face have others."""
     def shaped(values: Sequence[float], *shape: int) -> np.ndarray:
         return np.array(values, np.float32).reshape(shape)
 
@@ -158,7 +191,7 @@ def person_from_message(message: SmplPerson) -> Person:
         transl=shaped(message.transl, 3), joints3d=shaped(message.joints3d, 24, 3),
         joints2d=shaped(message.joints2d, 24, 2),
         joint_confidence=shaped(message.joint_confidence, 24),
-        feature=shaped(message.feature, -1))
+        feature=shaped(message.feature, -1), hands_and_face=_hands_and_face(message))
 
 
 def keypoints_to_message(

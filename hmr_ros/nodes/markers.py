@@ -14,9 +14,12 @@ from visualization_msgs.msg import Marker
 from hmr_ros.nodes.marker_cdr import MarkerTemplate, serialize_markers
 from hmr_ros.perception.overlay import track_color
 from hmr_ros.perception.person import Person
-from hmr_ros.perception.skeleton import PARENTS
+from hmr_ros.perception.skeleton import HAND_BONES, PARENTS
 
 BONES = np.array([(PARENTS[joint], joint) for joint in range(1, 24)])
+# Behind the 24 joints the twenty of the left and of the right hand.
+WHOLE_BODY_BONES = np.concatenate([BONES[:-2], 24 + HAND_BONES, 44 + HAND_BONES, *(
+    [(wrist, hand + 4 * finger) for finger in range(5)] for wrist, hand in ((20, 24), (21, 44)))])
 LABEL_HEIGHT_M = 0.2
 BONE_WIDTH_M = 0.02
 
@@ -42,6 +45,11 @@ class MarkerScene:
         self._next_id = 0
         self._shown: set[tuple[str, int]] = set()
         self._templates: dict[tuple, MarkerTemplate] = {}
+
+    @property
+    def shows_somebody(self) -> bool:
+        """Whether there is anything to delete."""
+        return bool(self._shown)
 
     def compose(
             self, header: Header, people: Sequence[Person], vertices: np.ndarray,
@@ -75,7 +83,7 @@ class MarkerScene:
         if style.mesh:
             found.append(('mesh', vertices))
         if style.skeleton:
-            found.append(('skeleton', person.joints3d))
+            found.append(('skeleton', _skeleton(person)))
         if style.labels and person.track_id:
             found.append(('label', None))
         return found
@@ -99,7 +107,8 @@ class MarkerScene:
             return MarkerTemplate(_label(header, number, label, person, style))
         key = (header.frame_id, space, number, style)
         if key not in self._templates:
-            corners = self._faces if space == 'mesh' else BONES
+            bones = BONES if person.hands_and_face is None else WHOLE_BODY_BONES
+            corners = self._faces if space == 'mesh' else bones
             shape = _shape(header, space, number, style, person.track_id)
             self._templates[key] = MarkerTemplate(shape, corners)
         return self._templates[key]
@@ -110,6 +119,13 @@ class MarkerScene:
         return [
             (MarkerTemplate(Marker(header=header, ns=space, id=number, action=Marker.DELETE)), None)
             for space, number in sorted(gone)]
+
+
+def _skeleton(person: Person) -> np.ndarray:
+    """Joints `(24, 3)`, with those of the hands `(64, 3)` where they are known."""
+    if person.hands_and_face is None:
+        return person.joints3d
+    return np.concatenate([person.joints3d, person.hands_and_face.hand_joints3d.reshape(40, 3)])
 
 
 def color_of(track_id: str, opacity: float = 1.0) -> ColorRGBA:

@@ -14,7 +14,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from hmr_ros.body import BodyModel, load_body
+from hmr_ros.body import load_body, load_whole_body, WholeBodyModel
+from hmr_ros.body.model import SkinnedModel
 from hmr_ros.msg import Keypoints2DArray, SmplArray
 from hmr_ros.nodes.conversions import (
     bgr_pixels, camera_from_message, image_message, keypoints_from_message, person_from_message)
@@ -25,7 +26,7 @@ from hmr_ros.nodes.pairing import CompanionPairing, ExactPairing, nanoseconds, R
 from hmr_ros.nodes.qos import image_output_qos, overridable, result_qos
 from hmr_ros.perception.overlay import draw_keypoints, OverlayRenderer
 from hmr_ros.perception.person import Person
-from hmr_ros.perception.rotations import axis_angle_to_matrix
+from hmr_ros.perception.posing import smpl_pose, whole_body_pose
 from hmr_ros.perception.simcc import COCO_LIMBS
 
 ImageMessage = Image | CompressedImage
@@ -43,6 +44,20 @@ class Frame:
     keypoints: Keypoints2DArray | None = None
 
 
+@dataclass(frozen=True)
+class Display:
+    """What shows people of one body."""
+
+    body: SkinnedModel
+    scene: MarkerScene
+    renderer: OverlayRenderer
+
+    @classmethod
+    def of(cls, body: SkinnedModel) -> Display:
+        """Show people of `body`; nobody is there yet."""
+        return cls(body, MarkerScene(body.faces), OverlayRenderer(body.faces))
+
+
 class MeshMarkersNode(ManagedNode):
     """
     Publishes `mesh_markers` and `overlay` for the people of `smpl`.
@@ -56,17 +71,16 @@ class MeshMarkersNode(ManagedNode):
     INPUT = 'smpl'
 
     def load(self) -> None:
-        """Load the body model."""
-        self._body: BodyModel = load_body(self.parameters['body_model'])
-        self._scene = MarkerScene(self._body.faces)
-        self._renderer = OverlayRenderer(self._body.faces)
+        """Load the body model; that of whole bodies follows when they come."""
+        self._shows = Display.of(load_body(self.parameters['body_model']))
+        self._displays = {SmplArray.LAYOUT_SMPL: self._shows}
         self._last_header = Header()
         self._last_mesh_ns = 0
         self._image_input: Subscription | None = None
         self._keypoints_input: Subscription | None = None
         self._pairing: ExactPairing[ImageMessage, SmplArray] = ExactPairing(1)
         self._companions: CompanionPairing[Frame, Keypoints2DArray] = CompanionPairing(1)
-        self.diagnostics.facts['body_model'] = self._body.name
+        self.diagnostics.facts['body_model'] = self._shows.body.name
 
     def create_outputs(self) -> None:
         """Advertise markers and overlay."""
@@ -88,7 +102,7 @@ class MeshMarkersNode(ManagedNode):
         wants_markers = self._markers.get_subscription_count() and self._mesh_is_due(message)
         if not wants_markers and item.image is None:
             return
-        self._check_body(message)
+        self._show(message)
         people = [person_from_message(person) for person in message.people]
         vertices = self._skin(people)
         self._last_header = message.header
@@ -99,7 +113,7 @@ class MeshMarkersNode(ManagedNode):
 
     def farewell(self) -> None:
         """Delete what is shown."""
-        self._markers.publish(self._scene.clear(self._last_header))
+        self._markers.publish(self._shows.scene.clear(self._last_header))
         self._follow_overlay(False)
 
     def _on_people(self, message: SmplArray) -> None:
@@ -170,21 +184,37 @@ class MeshMarkersNode(ManagedNode):
         self._last_mesh_ns = now
         return True
 
-    def _check_body(self, message: SmplArray) -> None:
-        if message.body_model_sha256 != self._body.sha256:
+    def _show(self, message: SmplArray) -> None:
+        """Turn to the body of a message. Raises NodeError when it is not the one of this node."""
+        display, whole = self._display_for(message.layout), message.layout == SmplArray.LAYOUT_SMPLX
+        if message.body_model_sha256 != display.body.sha256:
             raise NodeError(
                 f'people on {self.resolve_topic_name("smpl")} have the body model '
                 f'{message.body_model} ({message.body_model_sha256[:12]}), this node has '
-                f'{self._body.name} ({self._body.sha256[:12]}); set body_model alike')
+                f'{display.body.name} ({display.body.sha256[:12]}); set '
+                f'{"whole_body_model" if whole else "body_model"} alike')
+        if display is not self._shows:
+            # Their numbers start anew; nobody of before stays on the screen.
+            if self._shows.scene.shows_somebody:
+                self._markers.publish(self._shows.scene.clear(message.header))
+            self._shows = display
+            self.diagnostics.facts['body_model'] = display.body.name
+
+    def _display_for(self, layout: int) -> Display:
+        if layout == SmplArray.LAYOUT_SMPLX and layout not in self._displays:
+            self._displays[layout] = Display.of(
+                load_whole_body(self.parameters['whole_body_model']))
+        if layout not in self._displays:
+            raise NodeError(f'layout is {layout}; expected LAYOUT_SMPL or LAYOUT_SMPLX')
+        return self._displays[layout]
 
     def _skin(self, people: list[Person]) -> np.ndarray:
+        body = self._shows.body
         if not people:
-            return np.zeros((0, len(self._body.v_template), 3), np.float32)
+            return np.zeros((0, len(body.v_template), 3), np.float32)
         start = time.perf_counter()
-        rotations = axis_angle_to_matrix(np.stack([person.pose for person in people]))
-        vertices, _ = self._body.skin(
-            rotations, np.stack([person.betas for person in people]),
-            np.stack([person.transl for person in people]))
+        pose = whole_body_pose if isinstance(body, WholeBodyModel) else smpl_pose
+        vertices, _ = body.skin(*pose(people), np.stack([person.transl for person in people]))
         self.diagnostics.add_latency('skinning', (time.perf_counter() - start) * 1e3)
         return vertices
 
@@ -194,7 +224,7 @@ class MeshMarkersNode(ManagedNode):
         style = MarkerStyle(
             self.parameters['mesh'], self.parameters['skeleton'], self.parameters['labels'],
             self.parameters['opacity'], self.parameters['lifetime_s'])
-        self._markers.publish(self._scene.compose(header, people, vertices, style))
+        self._markers.publish(self._shows.scene.compose(header, people, vertices, style))
         self.diagnostics.add_latency('markers', (time.perf_counter() - start) * 1e3)
         self.diagnostics.add_latency('end_to_end', self.age_ms(header.stamp))
 
@@ -203,11 +233,13 @@ class MeshMarkersNode(ManagedNode):
         start = time.perf_counter()
         pixels = bgr_pixels(frame.image)
         if people:
-            pixels = self._renderer.draw(
+            pixels = self._shows.renderer.draw(
                 pixels, camera_from_message(frame.people), vertices,
                 [person.track_id for person in people],
                 np.stack([person.joints2d for person in people]),
-                np.stack([person.box for person in people]))
+                np.stack([person.box for person in people]),
+                [person.hands_and_face.hand_joints2d for person in people
+                 if person.hands_and_face is not None])
         if frame.keypoints is not None:
             pixels = self._with_keypoints(pixels, frame.keypoints)
         self._overlay.publish(image_message(pixels, frame.people.header))

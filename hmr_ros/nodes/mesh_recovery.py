@@ -12,7 +12,8 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from hmr_ros.body import BodyModel, load_body
+from hmr_ros.body import load_body, load_whole_body
+from hmr_ros.body.model import SkinnedModel
 from hmr_ros.msg import PersonBoxArray, SmplArray
 from hmr_ros.nodes.boxes_node import BoxesNode, ImageMessage
 from hmr_ros.nodes.conversions import (
@@ -25,7 +26,7 @@ from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.keypoints2d import KeypointFinder
 from hmr_ros.perception.person import Person, PersonBox
-from hmr_ros.perception.recoveries import NearFarRecovery, recovery_for
+from hmr_ros.perception.recoveries import NearFarRecovery, recovery_for, whole_bodies
 from hmr_ros.perception.refinement import Refiner
 from hmr_ros.runtime import Engine, EngineError
 
@@ -46,9 +47,8 @@ class MeshRecoveryNode(BoxesNode):
         self._refiner: Refiner | None = None
 
     def load(self) -> None:
-        """Load one engine or two, the body model, and the engine of keypoints to refine by."""
+        """Load one engine or two, their body model, and the engine of keypoints to refine by."""
         self.unload()
-        self._body: BodyModel = load_body(self.parameters['body_model'])
         self._load_engines()
         if self.parameters['refine'] == 'keypoints':
             self._load_refiner()
@@ -92,16 +92,30 @@ class MeshRecoveryNode(BoxesNode):
     def _load_engines(self) -> None:
         names = [self.parameters[f'engine.{which}'] or self.parameters['engine']
                  for which in ('near', 'far')]
-        recoveries, max_people = [], self.parameters['max_people']
-        threads = threads_for(self.parameters['threads'])
-        for name in dict.fromkeys(names):
-            recoveries.append(recovery_for(
-                self.open_engine(name, max_people, threads), self._body, max_people))
+        max_people, threads = self.parameters['max_people'], threads_for(self.parameters['threads'])
+        self._body_engines: list[Engine] = [
+            self.open_engine(name, max_people, threads) for name in dict.fromkeys(names)]
+        self._load_body()
+        recoveries = [recovery_for(engine, self._body, max_people)
+                      for engine in self._body_engines]
         self._recovery = recoveries[0] if len(recoveries) == 1 else NearFarRecovery(
             *recoveries, self.parameters['engine.far_below_px'], max_people)
-        self._body_engines: list[Engine] = list(self._engines)
+
+    def _load_body(self) -> None:
+        """Load the body model of the kind that the engines recover."""
+        self._layout = SmplArray.LAYOUT_SMPL
+        self._body: SkinnedModel
+        if whole_bodies(self._body_engines):
+            self._layout = SmplArray.LAYOUT_SMPLX
+            self._body = load_whole_body(self.parameters['whole_body_model'])
+        else:
+            self._body = load_body(self.parameters['body_model'])
 
     def _load_refiner(self) -> None:
+        if self._layout != SmplArray.LAYOUT_SMPL:
+            raise NodeError(
+                f'parameter refine is keypoints, but {self._of_engines("name")} recovers hands and '
+                'faces too, which are not refined; set refine to none')
         engine, self._finder = self.open_finder()
         self._refiner = Refiner(self._body)
         self.diagnostics.facts.update(
@@ -175,7 +189,7 @@ class MeshRecoveryNode(BoxesNode):
     def _message(
             self, header: Header, camera: Camera | None, people: list[Person]) -> SmplArray:
         message = SmplArray(
-            header=header, layout=SmplArray.LAYOUT_SMPL, body_model=self._body.name,
+            header=header, layout=self._layout, body_model=self._body.name,
             body_model_sha256=self._body.sha256, engine=self._of_engines('name'),
             engine_sha256=self._of_engines('sha256'))
         if camera is not None:

@@ -102,6 +102,10 @@ TRACKING = (
 BODY = (
     P('body_model', 'open_body', 'name of a shipped body model, or path of an SMPL file'),
 )
+WHOLE_BODY = (
+    P('whole_body_model', 'open_whole_body', 'body model of people with hands and faces: name of '
+      'a shipped one, or path of an SMPL-X file'),
+)
 BACKEND = (
     P('backend', 'auto', 'what runs the engine',
       choices=('auto', 'onnxruntime', 'packed', 'tensorrt', 'torch')),
@@ -199,6 +203,7 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         *BACKEND,
         *THREADS,
         *BODY,
+        *WHOLE_BODY,
         P('fallback_fov_deg', 55.0, 'vertical field of view in degrees of cameras without '
           'calibration; 0: skip their frames', 0.0, 170.0, dynamic=True),
         P('image_is_rectified', False, 'use the projection matrix P of camera_info instead of K'),
@@ -224,6 +229,7 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
           'a manifest; empty: all temporal engines of the manifest'),
         *BACKEND,
         *BODY,
+        *WHOLE_BODY,
         P('max_gap_s', SMOOTHING.max_gap_s, 'seconds without a track after which it starts afresh',
           0.0, 60.0, dynamic=True),
         P('max_tracks', SMOOTHING.max_tracks, 'most tracks that are remembered', 1, 10000,
@@ -232,7 +238,7 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         *_one_euro('position', 'the pelvis in the camera', 'm/s', SMOOTHING.position),
         *_one_euro('shape', 'shape coefficients', '1/s', SMOOTHING.shape),
     ),
-    'mesh_markers': COMMON + IMAGE + BODY + (
+    'mesh_markers': COMMON + IMAGE + BODY + WHOLE_BODY + (
         P('max_rate_hz', 30.0, 'most mesh messages per second; each person is 1 to 2 MB',
           0.1, 1000.0, dynamic=True),
         P('mesh', True, 'publish meshes', dynamic=True),

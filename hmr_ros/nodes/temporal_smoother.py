@@ -11,7 +11,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 
-from hmr_ros.body import BodyModel, load_body
+from hmr_ros.body import BodyError, BodyModel, load_body, load_whole_body
 from hmr_ros.msg import SmplArray
 from hmr_ros.nodes.conversions import camera_from_message, person_from_message, person_to_message
 from hmr_ros.nodes.engine_node import EngineNode
@@ -24,6 +24,7 @@ from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.learned_smoothing import LearnedSmoother
 from hmr_ros.perception.one_euro import OneEuroSettings
 from hmr_ros.perception.smoothing import BodySmoother, OneEuroSmoother, SmoothingSettings
+from hmr_ros.perception.whole_body_smoothing import WholeBodySmoother
 from hmr_ros.runtime import EngineError, quantized_engines, temporal_engines
 
 
@@ -51,6 +52,7 @@ class TemporalSmootherNode(EngineNode):
         self.unload()
         self._body: BodyModel = load_body(self.parameters['body_model'])
         self._one_euro = OneEuroSmoother(self._body)
+        self._whole_body: WholeBodySmoother | None = None
         # By the digest of the engine whose features they take.
         self._learned: dict[str, LearnedSmoother] = {}
         # Quantized engines give the features of the one that they were made from, nearly.
@@ -72,7 +74,7 @@ class TemporalSmootherNode(EngineNode):
 
     def subscribe(self) -> None:
         """Listen to people; nobody is known yet."""
-        for smoother in (self._one_euro, *self._learned.values()):
+        for smoother in self._smoothers:
             smoother.reset()
         self.listen(SmplArray, 'smpl', self._on_people, result_qos())
 
@@ -102,7 +104,7 @@ class TemporalSmootherNode(EngineNode):
         """Replace the people of `message`, or leave it as it is and say why."""
         try:
             camera = self._camera_of(message)
-        except (NodeError, PerceptionError) as error:
+        except (NodeError, PerceptionError, BodyError) as error:
             self._pass_on(str(error))
             return
         smoother = self._choose(message)
@@ -125,14 +127,30 @@ class TemporalSmootherNode(EngineNode):
         """Return the camera of the people, None for nobody; NodeError if they cannot be read."""
         if not message.people:
             return None
-        if message.layout != SmplArray.LAYOUT_SMPL:
-            raise NodeError(f'layout is {message.layout}; expected LAYOUT_SMPL, 24 joints')
-        if message.body_model_sha256 != self._body.sha256:
+        whole = message.layout == SmplArray.LAYOUT_SMPLX
+        body = self._for_whole_bodies().body if whole else self._body
+        if message.layout not in (SmplArray.LAYOUT_SMPL, SmplArray.LAYOUT_SMPLX):
+            raise NodeError(f'layout is {message.layout}; expected LAYOUT_SMPL or LAYOUT_SMPLX')
+        if message.body_model_sha256 != body.sha256:
             raise NodeError(
                 f'people on {self.resolve_topic_name("smpl")} have the body model '
                 f'{message.body_model} ({message.body_model_sha256[:12]}), this node has '
-                f'{self._body.name} ({self._body.sha256[:12]}); set body_model alike')
+                f'{body.name} ({body.sha256[:12]}); set '
+                f'{"whole_body_model" if whole else "body_model"} alike')
         return camera_from_message(message)
+
+    def _for_whole_bodies(self) -> WholeBodySmoother:
+        """Return what smooths hands and faces too; its body model is loaded when they come."""
+        if self._whole_body is None:
+            self._whole_body = WholeBodySmoother(
+                load_whole_body(self.parameters['whole_body_model']))
+        return self._whole_body
+
+    @property
+    def _smoothers(self) -> list[BodySmoother]:
+        """All that have been needed so far."""
+        whole = [] if self._whole_body is None else [self._whole_body]
+        return [self._one_euro, *self._learned.values(), *whole]
 
     def _choose(self, message: SmplArray) -> BodySmoother:
         """Return the smoother for a message; one that takes over knows nobody."""
@@ -150,6 +168,8 @@ class TemporalSmootherNode(EngineNode):
                 self.complain('method', f'one_euro is used: {reason}; set temporal_engine to one '
                               'that was, or method to one_euro')
         smoother = learned or self._one_euro
+        if message.layout == SmplArray.LAYOUT_SMPLX and self._whole_body is not None:
+            smoother = self._whole_body
         if smoother is not self._current:
             smoother.reset()
             self._current = smoother
@@ -172,7 +192,7 @@ class TemporalSmootherNode(EngineNode):
         counters['people_passed_on'] += record.passed
         counters['people_rejected'] += record.left_out
         counters['tracks_reset'] += record.resets
-        rewinds = sum(s.rewinds for s in (self._one_euro, *self._learned.values()))
+        rewinds = sum(smoother.rewinds for smoother in self._smoothers)
         if rewinds > counters['stamps_went_back']:
             self.complain('rewind', 'stamps went back (a bag that starts again, or a reset '
                           'simulation); all tracks start afresh')

@@ -184,10 +184,18 @@ class CropStyle:
 
     place  makes the CropTransform of a usable box (x0, y0, x1, y1) and a size in crop pixels
     cut    cuts it from an image in that one's colours, as `cut_bilinear` does
+    aspect width of what the network sees, as a share of the crop's: its middle columns
     """
 
     place: Callable[[np.ndarray, int], CropTransform]
     cut: Callable[[np.ndarray, CropTransform], np.ndarray]
+    aspect: float = 1.0
+
+    def columns(self, size: int) -> slice:
+        """Columns of a crop of `size` pixels that the network sees."""
+        width = round(self.aspect * size)
+        first = (size - width) // 2
+        return slice(first, first + width)
 
 
 BILINEAR = CropStyle(CropTransform.from_box, cut_bilinear)
@@ -218,13 +226,15 @@ def cut_crops(
         image: np.ndarray, color_order: str, transforms: Sequence[CropTransform], size: int,
         mean: Sequence[float], std: Sequence[float], style: CropStyle = BILINEAR) -> np.ndarray:
     """
-    Cut and normalise crops that `place_crops` has placed: float32 `(N, 3, size, size)`.
+    Cut and normalise crops that `place_crops` has placed: float32 `(N, 3, size, width)`.
 
     mean, std  per channel R, G, B of values 0 to 1
+    style      how they are sampled; its `aspect` says the width
     """
-    batch, tables = np.empty((len(transforms), 3, size, size), np.float32), level_tables(mean, std)
+    columns, tables = style.columns(size), level_tables(mean, std)
+    batch = np.empty((len(transforms), 3, size, columns.stop - columns.start), np.float32)
     for row, transform in zip(batch, transforms):
-        normalise(style.cut(image, transform), color_order, tables, row)
+        normalise(style.cut(image, transform)[:, columns], color_order, tables, row)
     return batch
 
 
@@ -240,7 +250,7 @@ def crop_people(
     mean, std  per channel R, G, B of values 0 to 1
     style  where the crops lie and how they are sampled
 
-    Returns the batch float32 `(N, 3, size, size)` of the N usable boxes in their order, and M
+    Returns the batch float32 `(N, 3, size, width)` of the N usable boxes in their order, and M
     transforms, None where a box was rejected; raises as `place_crops` does.
     """
     transforms = place_crops(image, color_order, boxes, size, style)

@@ -9,7 +9,7 @@ from typing import Protocol, Sequence
 
 import numpy as np
 
-from hmr_ros.body.model import BodyModel
+from hmr_ros.body.model import BodyModel, SkinnedModel
 from hmr_ros.perception import keypoint_guided, rotations
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crop_reading import (
@@ -47,7 +47,7 @@ class RecoverySettings(CropSettings):
     projection: Projection = Projection.REAL_CAMERA
 
 
-def settings_for(facts: NetworkFacts | None, body: BodyModel) -> RecoverySettings:
+def settings_for(facts: NetworkFacts | None, body: SkinnedModel) -> RecoverySettings:
     """
     Return the settings that a manifest entry asks for; the defaults when there is none.
 
@@ -87,7 +87,7 @@ class BodyRecovery(CropReader[Person]):
     _settings: RecoverySettings
 
     def __init__(
-            self, engine: Network | CroppingNetwork, body: BodyModel,
+            self, engine: Network | CroppingNetwork, body: SkinnedModel,
             settings: RecoverySettings = RecoverySettings()) -> None:
         super().__init__(engine, settings)
         self._body = body
@@ -112,6 +112,16 @@ class BodyRecovery(CropReader[Person]):
         return self._read_frame(image, color_order, boxes, decode)
 
     @abc.abstractmethod
+    def _people(self, outputs: Outputs, used: Placed, camera: Camera) -> list[Person]:
+        """Read finite outputs of one or more people."""
+
+
+class SmplRecovery(BodyRecovery):
+    """Recovers bodies of 24 joints."""
+
+    _body: BodyModel
+
+    @abc.abstractmethod
     def _read(
             self, outputs: Outputs, transforms: Sequence[CropTransform],
             camera: Camera) -> Bodies:
@@ -126,7 +136,7 @@ class BodyRecovery(CropReader[Person]):
             for i, (box, transform) in enumerate(used)]
 
 
-class MeshRecovery(BodyRecovery):
+class MeshRecovery(SmplRecovery):
     """Recovers bodies by an engine of keypoint_guided: keypoints, then inverse kinematics."""
 
     def _check(self, outputs: Outputs) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import check_image
 from hmr_ros.perception.person import PersonKeypoints
-from hmr_ros.perception.skeleton import PARENTS
+from hmr_ros.perception.skeleton import HAND_BONES, PARENTS
 
 # Every person is drawn into a buffer with about this longer side, so that the cost is the same
 # for near and far people.
@@ -88,13 +88,15 @@ class OverlayRenderer:
 
     def draw(
             self, image_bgr: np.ndarray, camera: Camera, vertices: np.ndarray,
-            track_ids: Sequence[str], joints2d: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+            track_ids: Sequence[str], joints2d: np.ndarray, boxes: np.ndarray,
+            hands2d: Sequence[np.ndarray] = ()) -> np.ndarray:
         """
         Return a new image, uint8 `(H, W, 3)` BGR, with the people drawn into `image_bgr`.
 
         vertices (N, V, 3)  metres in the optical frame; people with NaN are left out
         joints2d (N, 24, 2) pixels, NaN where unknown
         boxes    (N, 4)     x0, y0, x1, y1 in pixels; labels stand above them
+        hands2d  N of (2, 20, 2) pixels, as HandsAndFace has them, or none at all
 
         Raises PerceptionError when the image is not of that kind.
         """
@@ -110,6 +112,8 @@ class OverlayRenderer:
                 self._draw_mesh(image, camera, vertices[i], track_color(track_ids[i]))
         for i, track_id in enumerate(track_ids):
             self._draw_marks(image, track_id, joints2d[i], boxes[i])
+        for track_id, hands in zip(track_ids, hands2d):
+            self._draw_hands(image, track_id, hands)
         return image
 
     def _draw_mesh(
@@ -182,8 +186,7 @@ class OverlayRenderer:
 
     def _draw_marks(
             self, image: np.ndarray, track_id: str, joints: np.ndarray, box: np.ndarray) -> None:
-        color = track_color(track_id)
-        pale = tuple(int(0.4 * value + 0.6 * 255) for value in color)
+        color, pale = track_color(track_id), _pale(track_id)
         if self._style.skeleton:
             for joint in range(1, 24):
                 _line(image, joints[[joint, _JOINT_PARENTS[joint]]], pale, self._style.skeleton)
@@ -194,6 +197,17 @@ class OverlayRenderer:
             cv2.rectangle(image, (x0, y0), (x1, y1), color, self._style.box, cv2.LINE_AA)
         if self._style.label:
             _write(image, track_id, x0, y0 - 4, self._style.label, color)
+
+    def _draw_hands(self, image: np.ndarray, track_id: str, hands: np.ndarray) -> None:
+        if self._style.skeleton:
+            for hand in hands:
+                for bone in HAND_BONES:
+                    _line(image, hand[bone], _pale(track_id), self._style.skeleton)
+
+
+def _pale(track_id: str) -> tuple[int, int, int]:
+    blue, green, red = (int(0.4 * value + 0.6 * 255) for value in track_color(track_id))
+    return blue, green, red
 
 
 def _interpolate(corners: np.ndarray, owner: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -41,6 +41,26 @@ class PersonKeypoints:
 
 
 @dataclass(frozen=True)
+class HandsAndFace:
+    """
+    What a whole-body network adds to a person; arrays float32, metres, axis-angle radians.
+
+    hand_pose     (2, 15, 3)  rotations of left and right finger joints relative to their parents,
+                              in SMPL-X's order; zeros for a flat hand
+    jaw_pose      (3,)        rotation of the jaw relative to the head
+    expression    (10,)       expression coefficients
+    hand_joints3d (2, 20, 3)  thumb to little finger, knuckle to tip, optical frame of the image
+    hand_joints2d (2, 20, 2)  pixels of the full image
+    """
+
+    hand_pose: np.ndarray
+    jaw_pose: np.ndarray
+    expression: np.ndarray
+    hand_joints3d: np.ndarray
+    hand_joints2d: np.ndarray
+
+
+@dataclass(frozen=True)
 class Person:
     """
     One person's body; arrays float32, metres, axis-angle radians, optical frame of the image.
@@ -55,6 +75,7 @@ class Person:
     joints2d         (24, 2)  pixels of the full image
     joint_confidence (24,)    0 to 1
     feature          (D,)     the network's feature vector, D = 0 when not asked for
+    hands_and_face            of whole-body networks, None of others
     """
 
     track_id: str
@@ -69,6 +90,7 @@ class Person:
     joints2d: np.ndarray
     joint_confidence: np.ndarray
     feature: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    hands_and_face: HandsAndFace | None = None
 
     @property
     def pose(self) -> np.ndarray:

@@ -9,29 +9,51 @@ from typing import Sequence
 
 import numpy as np
 
-from hmr_ros.body.model import BodyModel
+from hmr_ros.body.model import SkinnedModel
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crop_reading import best_boxes, FrameRecord, Network
+from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.mesh_recovery import BodyRecovery, MeshRecovery, settings_for
 from hmr_ros.perception.person import Person, PersonBox
 from hmr_ros.perception.rsc_net_recovery import RscNetRecovery
+from hmr_ros.perception.whole_body import WholeBodyRecovery
 
 #: a track changes its engine when its height is beyond the threshold by this share of it.
 HYSTERESIS = 0.1
 _MOST_TRACKS = 256
 #: networks that are not read as keypoint_guided, by the name in their manifest entry.
-_READERS: dict[str, type[BodyRecovery]] = {'rsc_net': RscNetRecovery}
+_READERS: dict[str, type[BodyRecovery]] = {
+    'rsc_net': RscNetRecovery, 'bidrn': WholeBodyRecovery}
 
 
-def recovery_for(engine: Network, body: BodyModel, max_people: int) -> BodyRecovery:
+def whole_bodies(engines: Sequence[Network]) -> bool:
+    """
+    Tell whether engines recover hands and faces too.
+
+    Raises PerceptionError when only some of them do: people of one message have one layout.
+    """
+    whole = {_READERS.get(_network_of(engine)) is WholeBodyRecovery for engine in engines}
+    if len(whole) > 1:
+        raise PerceptionError(
+            f'of the engines {", ".join(map(_network_of, engines))} some recover hands and faces '
+            'and some do not; set engine.near and engine.far to engines of one kind')
+    return True in whole
+
+
+def _network_of(engine: Network) -> str:
+    """Name of an engine's network, '' where it has no entry in a manifest."""
+    return getattr(getattr(engine, 'entry', None), 'network', '')
+
+
+def recovery_for(engine: Network, body: SkinnedModel, max_people: int) -> BodyRecovery:
     """
     Return what reads `engine`; its manifest entry, if it has one, says which network it is.
 
     Raises PerceptionError when it was trained for another body.
     """
-    entry = getattr(engine, 'entry', None)
-    reader = _READERS.get(getattr(entry, 'network', ''), MeshRecovery)
-    return reader(engine, body, replace(settings_for(entry, body), max_people=max_people))
+    settings = replace(
+        settings_for(getattr(engine, 'entry', None), body), max_people=max_people)
+    return _READERS.get(_network_of(engine), MeshRecovery)(engine, body, settings)
 
 
 class NearFarRecovery:

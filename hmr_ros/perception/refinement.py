@@ -16,6 +16,7 @@ from hmr_ros.perception.camera import Camera, NEAREST_M
 from hmr_ros.perception.crops import MARGIN
 from hmr_ros.perception.keypoint_guided import NEAR
 from hmr_ros.perception.person import Person, PersonKeypoints
+from hmr_ros.perception.posing import smpl_pose
 
 _DAMPING, _EASED, _TIGHTENED = 1e-2, 0.2, 10.0
 #: a body never comes nearer or goes farther than by this factor.
@@ -293,7 +294,7 @@ class Refiner:
             self, people: Sequence[Person], keypoints: Sequence[PersonKeypoints],
             weights: np.ndarray, camera: Camera) -> dict[int, Person]:
         """Return those who can be brought nearer to their keypoints, moved, by their places."""
-        rotmats = rotations.axis_angle_to_matrix(np.stack([person.pose for person in people]))
+        rotmats, _ = smpl_pose(people)
         joints = np.stack([person.joints3d for person in people])
         points = np.concatenate([self._faces(people, rotmats), joints[:, LIMBS]], axis=1)
         pixels = np.stack([one.keypoints for one in keypoints])

@@ -12,11 +12,11 @@ from hmr_ros.perception import rsc_net
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crop_reading import Network
 from hmr_ros.perception.crops import CropTransform
-from hmr_ros.perception.mesh_recovery import Bodies, BodyRecovery, RecoverySettings
+from hmr_ros.perception.mesh_recovery import Bodies, RecoverySettings, SmplRecovery
 from hmr_ros.perception.person import PersonBox
 
 
-class RscNetRecovery(BodyRecovery):
+class RscNetRecovery(SmplRecovery):
     """
     Recovers bodies by an engine of rsc_net, which is told how many pixels each crop had.
 

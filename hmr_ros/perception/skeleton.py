@@ -21,6 +21,10 @@ PARENTS = np.array([
 SWING_CHILDREN = np.array([
     -1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 27, 28, 15, 16, 17, 24, 18, 19, 20, 21, 22, 23, 25, 26])
 
+#: bones of a hand of twenty joints: thumb to little finger, four joints each.
+HAND_BONES = np.array([
+    (4 * finger + joint, 4 * finger + joint + 1) for finger in range(5) for joint in range(3)])
+
 # Pairs that change places when an image is mirrored.
 MIRROR_PAIRS = (
     (1, 2), (4, 5), (7, 8), (10, 11), (13, 14), (16, 17), (18, 19), (20, 21), (22, 23),

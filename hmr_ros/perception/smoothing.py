@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from hmr_ros.body.model import BodyModel
+from hmr_ros.body.model import SkinnedModel
 from hmr_ros.perception import one_euro, rotations
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.one_euro import OneEuroSettings, OneEuroState, ROTATIONS, VECTORS
@@ -62,8 +62,8 @@ class Smoothed(Generic[Memory]):
     """
     The smoothed body of one track and what its next frame needs.
 
-    pose    (24, 3)  float32 axis-angle
-    betas   (10,)    float32
+    pose    (J, 3)   float32 axis-angle
+    betas   (K,)     float32 coefficients of the body
     memory           what the method itself remembers
     pelvis           filter of joint 0 in metres, optical frame
     """
@@ -99,12 +99,17 @@ class BodySmoother(abc.ABC, Generic[Memory]):
     """
 
     def __init__(
-            self, body: BodyModel, settings: SmoothingSettings = SmoothingSettings()) -> None:
+            self, body: SkinnedModel, settings: SmoothingSettings = SmoothingSettings()) -> None:
         self.settings = settings
         self.record = SmoothingRecord()
         self._body = body
         self._states: TrackStates[Smoothed[Memory]] = TrackStates(
             settings.max_gap_s, settings.max_tracks)
+
+    @property
+    def body(self) -> SkinnedModel:
+        """Body model of the people."""
+        return self._body
 
     @property
     def tracks(self) -> int:
@@ -153,7 +158,7 @@ class BodySmoother(abc.ABC, Generic[Memory]):
     def _advance(
             self, steps: Sequence[Step[Memory]]) -> list[tuple[np.ndarray, np.ndarray, Memory]]:
         """
-        Give pose `(24, 3)`, betas `(10,)` and new memory for each of one or more people.
+        Give pose `(J, 3)`, betas `(K,)` and new memory for each of one or more people.
 
         Pose and betas are float32; NaN in them makes the track start afresh.
         """
@@ -227,7 +232,7 @@ class OneEuroSmoother(BodySmoother[tuple[OneEuroState, OneEuroState]]):
     """
     Filters rotations and shape of any engine's people by One-Euro filters; needs no weights.
 
-    Its memory is the states of the filters of the 24 rotations and of the shape.
+    Its memory is the states of the filters of the rotations and of the shape.
     """
 
     def _fits(self, person: Person) -> bool:
@@ -236,9 +241,13 @@ class OneEuroSmoother(BodySmoother[tuple[OneEuroState, OneEuroState]]):
     def _advance(self, steps: Sequence[Step]) -> list[tuple]:
         return [self._filtered(step) for step in steps]
 
+    def _parameters(self, person: Person) -> tuple[np.ndarray, np.ndarray]:
+        """Rotations `(J, 3)` and coefficients `(K,)` that are filtered."""
+        return person.pose, person.betas
+
     def _filtered(self, step: Step) -> tuple:
-        turns = rotations.axis_angle_to_quaternion(step.person.pose.astype(np.float64))
-        betas = step.person.betas
+        pose, betas = self._parameters(step.person)
+        turns = rotations.axis_angle_to_quaternion(pose.astype(np.float64))
         if step.memory is None:
             memory = (one_euro.begin(turns, ROTATIONS), one_euro.begin(betas, VECTORS))
         else:

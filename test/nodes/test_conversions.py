@@ -24,7 +24,8 @@ from hmr_ros.nodes import conversions  # noqa: E402
 from hmr_ros.nodes.errors import NodeError  # noqa: E402
 from hmr_ros.perception.camera import Camera, CameraSource  # noqa: E402
 from hmr_ros.perception.errors import PerceptionError  # noqa: E402
-from hmr_ros.perception.person import Person, PersonBox, PersonKeypoints  # noqa: E402
+from hmr_ros.perception.person import (  # noqa: E402
+    HandsAndFace, Person, PersonBox, PersonKeypoints)
 
 pytestmark = pytest.mark.ros
 
@@ -44,7 +45,10 @@ def people(draw):
         body_pose=draw(floats(23, 3)), betas=draw(floats(10)), transl=draw(floats(3)),
         joints3d=draw(floats(24, 3)), joints2d=draw(floats(24, 2)),
         joint_confidence=draw(floats(24)),
-        feature=draw(hnp.arrays(np.float32, st.integers(0, 9), elements=REALS)))
+        feature=draw(hnp.arrays(np.float32, st.integers(0, 9), elements=REALS)),
+        hands_and_face=draw(st.none() | st.builds(
+            HandsAndFace, floats(2, 15, 3), floats(3), floats(10), floats(2, 20, 3),
+            floats(2, 20, 2))))
 
 
 @settings(max_examples=25, deadline=None)
@@ -52,7 +56,26 @@ def people(draw):
 def test_a_person_survives_the_message(person):
     back = conversions.person_from_message(conversions.person_to_message(person))
     for field in fields(Person):
-        np.testing.assert_array_equal(getattr(back, field.name), getattr(person, field.name))
+        if field.name != 'hands_and_face':
+            np.testing.assert_array_equal(getattr(back, field.name), getattr(person, field.name))
+    assert (back.hands_and_face is None) == (person.hands_and_face is None)
+    if person.hands_and_face is not None:
+        for field in fields(HandsAndFace):
+            np.testing.assert_array_equal(getattr(back.hands_and_face, field.name),
+                                          getattr(person.hands_and_face, field.name))
+
+
+@pytest.mark.parametrize(('name', 'count'), [('jaw_pose', 2), ('expression', 0),
+                                             ('left_hand_pose', 44)])
+def test_half_a_hand_is_refused_by_name(name, count):
+    hands = HandsAndFace(*(np.zeros(shape, np.float32) for shape in (
+        (2, 15, 3), 3, 10, (2, 20, 3), (2, 20, 2))))
+    message = conversions.person_to_message(Person(
+        'p1', 1.0, np.zeros(4), np.zeros((2, 3)), np.zeros(3), np.zeros((23, 3)), np.zeros(10),
+        np.zeros(3), np.zeros((24, 3)), np.zeros((24, 2)), np.zeros(24), hands_and_face=hands))
+    setattr(message, name, array.array('f', [0.0] * count))
+    with pytest.raises(NodeError, match=f"'p1' has {count} numbers of {name}"):
+        conversions.person_from_message(message)
 
 
 @settings(max_examples=20, deadline=None)

@@ -239,7 +239,7 @@ def broken_people():
         'an id twice': ([person(1, 'p2'), person(2, 'p2')], {}, 2, ['1 people', 'track id']),
         'another body': ([person(1)], {'body_model': 'other', 'body_model_sha256': 'a' * 64}, 1,
                          ['body model other', 'set body_model alike']),
-        'another layout': ([person(1)], {'layout': SmplArray.LAYOUT_SMPLX}, 1, ['LAYOUT_SMPL']),
+        'another layout': ([person(1)], {'layout': 7}, 1, ['LAYOUT_SMPL']),
         'no camera': ([person(1)], {'camera': np.zeros(4, np.float32)}, 1, ['fx=0.0']),
         'an unknown camera source': ([person(1)], {'camera_source': 9}, 1, ['CAMERA_*']),
     }
