@@ -12,6 +12,9 @@ from hmr_ros.runtime.packed_layers import PackedLayer, Signal, Workplace
 
 #: lines of the stem that are computed at once: what they see stays in the processor's cache.
 _LINES = 4
+#: values of the largest map that go through at once, as many pictures as have them: more of them
+#: would leave the cache from layer to layer.
+_FITTING = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,13 @@ class PackedEncoder:
 
     def __call__(self, place: Workplace, image: np.ndarray) -> np.ndarray:
         """Compute it, float32; H and W are multiples of what the encoder divides them by."""
+        channels = self.blocks[0].layers[-1].kernel.outputs
+        step = max(1, _FITTING // (image.shape[2] * image.shape[3] // 16 * channels))
+        return np.concatenate([
+            self._encode(place, image[first:first + step])
+            for first in range(0, len(image), step)])
+
+    def _encode(self, place: Workplace, image: np.ndarray) -> np.ndarray:
         signal = self.stem(place, image)
         for block in self.blocks:
             signal = block(place, signal)

@@ -155,7 +155,8 @@ def seen_by_stem(first: int, last: int, framed: np.ndarray, out: np.ndarray) -> 
     for line in range(first, last):
         for x in range(out.shape[1]):
             for row in range(7):
-                out[line - first, x, row] = framed[2 * line + row, 6 * x:6 * x + 21]
+                for i in range(21):
+                    out[line - first, x, row, i] = framed[2 * line + row, 6 * x + i]
 
 
 @njit(nogil=True, cache=True)

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+import math
 import os
 from typing import NamedTuple
 
 import numpy as np
 
-from hmr_ros.runtime.packed_bits import pack, PackedKernel, words_of
+from hmr_ros.runtime.packed_bits import pack, PackedKernel, WORD, words_of
 from hmr_ros.runtime.packed_kernels import Geometry, layer_pixels
 from hmr_ros.runtime.packed_vectors import LANES, PIXELS
 
@@ -56,7 +57,7 @@ class Workplace:
 
     def empty(self, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
         """Return an array of anything."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         self._next = (self._next + 1) % self.RING
         if self._memory[self._next].nbytes < size:
             self._memory[self._next] = np.empty(size, np.uint8)
@@ -64,8 +65,8 @@ class Workplace:
 
     def signal(self, count: int, height: int, width: int, channels: int) -> Signal:
         """Return a Signal to write to; bits beyond its channels are 0."""
-        words = words_of(channels)
-        bits = np.zeros((count, height, width, words), np.uint64)
+        make = np.zeros if channels % WORD else np.empty
+        bits = make((count, height, width, words_of(channels)), np.uint64)
         return Signal(bits, self.empty((count, height, width, channels)))
 
     def share(self, count: int, work: Callable[[int, int], None]) -> None:
@@ -134,7 +135,7 @@ class PackedLayer:
         return cls(kernel, np.ascontiguousarray(bend), keep / np.float32(stride ** 2), stride)
 
     def kept_offsets(self, width: int) -> np.ndarray:
-        """Elements from a pixel's first value to those that its shortcut adds up; map of `width`."""
+        """Elements from a pixel's first value to those that a shortcut adds up; map of `width`."""
         if not self.keep.any():
             return np.zeros(0, np.int64)
         branches = self.bend.shape[1]

@@ -36,7 +36,8 @@ class PackedWholeBody:
         self._depth, self._knuckles = file.option('depth'), file.option('knuckles')
         self._farthest, self._growth = file.option('farthest'), file.option('growth')
         self._encoders = {
-            name: read_encoder(file, name, blocks) for name, blocks in file.option('encoders').items()}
+            name: read_encoder(file, name, blocks)
+            for name, blocks in file.option('encoders').items()}
         self._lines = {
             name: Line(file.numbers(f'{name}.weight', *shape),
                        file.numbers(f'{name}.bias', shape[1]))

@@ -68,6 +68,13 @@ def _spread(builder: ir.IRBuilder, word: ir.Value) -> ir.Value:
     return builder.shuffle_vector(single, empty, mask)
 
 
+def _line(builder: ir.IRBuilder, slope: ir.Value, value: ir.Value, offset: ir.Value) -> ir.Value:
+    """Compute slope * value + offset in one instruction, rounded once."""
+    fused = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_NUMBERS, [_NUMBERS] * 3), f'llvm.fma.v{LANES}f32')
+    return builder.call(fused, [slope, value, offset])
+
+
 def _differences(code: _Code, branch: ir.Value) -> list[ir.Value]:
     """Bits, as numbers, in which what each pixel sees differs from the weights of 8 outputs."""
     builder, places = code.builder, code.args['places']
@@ -94,8 +101,8 @@ def _bent(code: _Code, total: ir.Value, first: ir.Value) -> ir.Value:
     """One of two lines of 8 sums; rows of their bend follow one another from `first` on."""
     builder = code.builder
     rows = [code.numbers('bend', builder.add(first, _word(LANES * row))) for row in range(5)]
-    high = builder.fadd(builder.fmul(rows[ABOVE], total), rows[ABOVE_OFFSET])
-    low = builder.fadd(builder.fmul(rows[BELOW], total), rows[BELOW_OFFSET])
+    high = _line(builder, rows[ABOVE], total, rows[ABOVE_OFFSET])
+    low = _line(builder, rows[BELOW], total, rows[BELOW_OFFSET])
     return builder.select(builder.fcmp_ordered('>', total, rows[THRESHOLD]), high, low)
 
 
@@ -105,10 +112,10 @@ def _add_branch(code: _Code, totals: list[ir.Value], branch: ir.Value) -> None:
     row = builder.add(builder.mul(args['group'], args['branches']), branch)
     line = code.times(row, 5 * LANES)
     full = code.times(builder.add(args['full_row'], branch), PIXELS * LANES)
-    two = ir.Constant(_NUMBERS, [2.0] * LANES)
+    twice = ir.Constant(_NUMBERS, [-2.0] * LANES)
     for pixel, (different, place) in enumerate(zip(_differences(code, branch), totals)):
         most = code.numbers('full', builder.add(full, _word(LANES * pixel)))
-        total = builder.fsub(most, builder.fmul(two, different))
+        total = _line(builder, twice, different, most)
         builder.store(builder.fadd(builder.load(place), _bent(code, total, line)), place)
 
 
@@ -142,8 +149,7 @@ def _shortcuts(code: _Code, totals: list[ir.Value]) -> None:
     keep = code.numbers('keep', first)
     for pixel, place in enumerate(totals):
         around = code.numbers('around', builder.add(_row(code, 'around_rows', pixel), first))
-        kept = builder.fmul(keep, builder.load(place))
-        builder.store(builder.fadd(kept, around), place)
+        builder.store(_line(builder, keep, builder.load(place), around), place)
 
 
 def _put(code: _Code, pixel: int, found: ir.Value) -> None:
