@@ -15,7 +15,11 @@ import pytest
 pytest.importorskip('numba', reason='packed engines need numba')
 torch = pytest.importorskip('torch', reason='the networks are torch')
 
+from hmr_ros.body.whole_body import load_whole_body  # noqa: E402
 from hmr_ros.networks.bidrn import build_network, compact  # noqa: E402
+from hmr_ros.perception.camera import Camera  # noqa: E402
+from hmr_ros.perception.person import PersonBox  # noqa: E402
+from hmr_ros.perception.recoveries import recovery_for  # noqa: E402
 from hmr_ros.runtime import Engine, EngineError, load_engine, TensorSpec  # noqa: E402
 from hmr_ros.runtime.packed_file import OUTPUTS  # noqa: E402
 from hmr_ros.training.bidrn.packing import export_engine  # noqa: E402
@@ -23,7 +27,7 @@ from hmr_ros.training.errors import TrainingError  # noqa: E402
 
 pytestmark = pytest.mark.torch
 FACTS = SimpleNamespace(body_model='open_whole_body', licence='Apache-2.0')
-BODY = SimpleNamespace(name='open_whole_body', sha256='0' * 64)
+BODY = load_whole_body()
 
 
 @pytest.fixture(scope='module')
@@ -115,6 +119,16 @@ def test_it_runs_without_torch_and_onnx(packed_engines: Path) -> None:
                'engine.run({"image": numpy.zeros((1, 3, 256, 192), numpy.float32)})\n'
                'print([m for m in ("torch", "onnx", "onnxruntime") if m in sys.modules])')
     assert subprocess.check_output([sys.executable, '-c', program], text=True).strip() == '[]'
+
+
+def test_people_of_an_image_are_read_from_it(packed_engines: Path) -> None:
+    recovery = recovery_for(load_engine('bidrn'), BODY, 4)
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    people = recovery.recover(image, 'bgr', Camera.from_fov(640, 480, 55.0), [
+        PersonBox(np.float32([100, 50, 260, 450]), 1.0, 'p0'),
+        PersonBox(np.float32([400, 100, 500, 400]), 0.9, 'p1')])
+    assert [person.track_id for person in people] == ['p0', 'p1']
+    assert all(person.hands_and_face.hand_pose.shape == (2, 15, 3) for person in people)
 
 
 # ---- damage

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hmr_ros.body.whole_body import WholeBodyModel
 from hmr_ros.networks.bidrn import NAMED, WholeBody
 from hmr_ros.networks.bidrn.binarization import (
     BinaryDeconv2d, BinaryLinear, ShiftedPReLU, weight_scale)
@@ -37,12 +38,12 @@ class Facts(Protocol):
 
 
 def export_engine(
-        network: WholeBody, body: Any, folder: str | Path, name: str, weights: str,
+        network: WholeBody, body: WholeBodyModel, folder: str | Path, name: str, weights: str,
         facts: Facts) -> ManifestEntry:
     """
     Write a network as packed engine `name` into `folder` and its manifest.
 
-    body     whose shapes and poses it knows: has a name and a digest, `sha256`
+    body     whose shapes and poses it knows
     weights  'float16' or 'float32', how those that are not bits are stored
 
     Raises TrainingError as `write_network` does, and when the weights know another body.
@@ -56,7 +57,7 @@ def export_engine(
     height, width = network.variant.sizes.image
     entry = ManifestEntry(
         name, 'bidrn', path.name, file_sha256(path), 0, {'image': (-1, 3, height, width)},
-        {output: (-1, *shape) for output, shape in OUTPUTS.items()}, width, (0, 0, 0), (1, 1, 1),
+        {output: (-1, *shape) for output, shape in OUTPUTS.items()}, height, (0, 0, 0), (1, 1, 1),
         facts.licence, weights=weights, body_model=body.name, body_model_sha256=body.sha256)
     add_entry(Path(folder), entry)
     return entry
