@@ -438,6 +438,29 @@ def crops(
     _report(result, json_file)
 
 
+@benchmark.command('bidrn')
+def benchmark_bidrn(
+        plan: Annotated[str, typer.Option(help='published or compact.')] = 'published',
+        seconds: Annotated[float, typer.Option(help='For each row.', min=0.01)] = 2.0,
+        threads: Annotated[int, typer.Option(help='Cores of one call.', min=1)] = 1,
+        plot: Annotated[Optional[Path], typer.Option(help='Also draw the layers, as PNG.')] = None,
+        json_file: JsonFile = None) -> None:
+    """Time bidrn on packed bits beside itself and Hand4Whole in floats, and layer by layer."""
+    speed = _require('hmr_ros.evaluation.bidrn_speed')
+    _allowed('--plan', plan, tuple(speed.PLANS))
+    with console.status('') as status:
+        report = speed.benchmark_bidrn(
+            plan, seconds, threads, lambda line: status.update(escape(line)))
+    for title, rows in (('Networks', report['networks']), ('Layers', report['layers'])):
+        _table(title, list(rows[0]), [list(row.values()) for row in rows])
+    console.print(f'One thread counts {report["limit_gmacs"]:.0f}e9 products of bits a second')
+    if plot is not None:
+        _require('hmr_ros.evaluation.speed_plots').binary_layers(
+            report['layers'], report['limit_gmacs'], plot)
+        console.print(f'wrote {plot}')
+    _report(report, json_file)
+
+
 @benchmark.command()
 def refinement(
         people: Annotated[Optional[list[int]], typer.Option(
@@ -613,22 +636,31 @@ def render(
         path: Annotated[Path, typer.Argument(help='File to write (.npz).')],
         people: Annotated[int, typer.Option(help='How many people.', min=1)] = 4096,
         seed: Annotated[int, typer.Option(help='Another seed gives other people.')] = 1,
-        size: Annotated[int, typer.Option(help='Pixels of the larger side.', min=64)] = 320,
+        size: Annotated[Optional[int], typer.Option(
+            help='Pixels of the larger side; 320 when left out, 512 for smplx.', min=64)] = None,
         frames: Annotated[int, typer.Option(
             help='Film each of them for so many frames, 15 a second; 0: one picture.', min=0)] = 0,
+        layout: Annotated[BodyLayout, typer.Option(
+            help='smpl: 24 joints; smplx: with hands and faces, for bidrn.')] = 'smpl',
         share: Annotated[Optional[list[str]], typer.Option(
             help='Change who is drawn, such as coats=0.3; may be given again.')] = None) -> None:
     """Render synthetic people for training into a store."""
     synthetic = _require('hmr_ros.training.synthetic')
-    from hmr_ros.body import load_body
     if frames and share:
         raise CommandError('--share changes single people; leave it out with --frames')
+    if frames and layout == 'smplx':
+        raise CommandError('films show people of 24 joints; leave --layout out with --frames')
     population = synthetic.Population.of(_shares(share or []))
+    from hmr_ros.body import load_body, load_whole_body
     with console.status(f'rendering {people} people'):
         if frames:
-            store = synthetic.render_sequences(load_body(), people, frames, seed, size=size)
+            store = synthetic.render_sequences(
+                load_body(), people, frames, seed, size=size or 320)
+        elif layout == 'smplx':
+            store = _require('hmr_ros.training.bidrn.people').render_whole_people(
+                load_whole_body(), people, seed, size or 512, population)
         else:
-            store = synthetic.render_cutouts(load_body(), people, seed, size, population)
+            store = synthetic.render_cutouts(load_body(), people, seed, size or 320, population)
         store.save(path)
     console.print(f'wrote {path}  {path.stat().st_size / 1e6:.0f} MB')
 
@@ -674,6 +706,8 @@ def export(
         stored_as: Annotated[str, typer.Option(
             help='float16 or float32; bidrn: int8, too, which quantizes its binary layers.')
             ] = 'float16',
+        backend: Annotated[str, typer.Option(
+            help='onnx; or packed: bidrn on bits, for the backend packed.')] = 'onnx',
         body_model: Annotated[str, typer.Option(
             '--body', help='Body of the weights: open_body, or your SMPL file for imported ones, '
                            'SMPL-X for bidrn.')
@@ -684,10 +718,11 @@ def export(
         width: Annotated[Optional[int], typer.Option(
             help='mgil_detector: pixels of the picture, a multiple of 32; 512 when left out.')] =
         None) -> None:
-    """Export trained or imported weights to ONNX and enter them into a manifest."""
+    """Export trained or imported weights to an engine and enter it into a manifest."""
     _allowed('--stored-as', stored_as, (
         'float16', 'float32', *(['int8'] if network == 'bidrn' else [])))
-    exporter = _training(network, 'export')
+    _allowed('--backend', backend, ('onnx', 'packed'))
+    exporter = _training(network, 'export' if backend == 'onnx' else 'packing')
     from dataclasses import replace
 
     trained, facts = _training(network, 'weights').read_network(weights)

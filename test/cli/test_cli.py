@@ -35,7 +35,7 @@ def test_every_command_shows_its_help():
               ('import-checkpoint',),
               ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),
               ('benchmark', 'pipeline'), ('benchmark', 'naive'), ('benchmark', 'smoother'),
-              ('benchmark', 'crops'), ('benchmark', 'refinement'),
+              ('benchmark', 'crops'), ('benchmark', 'refinement'), ('benchmark', 'bidrn'),
               ('body',), ('body', 'build'), ('body', 'show')]
     for words in listed:
         result = run(*words, '--help')
@@ -113,6 +113,15 @@ def test_render_takes_shares_and_frames(tmp_path):
         run('render', str(tmp_path / 'c.npz'), '--share', 'coats')
     with pytest.raises(cli.CommandError, match='leave it out'):
         run('render', str(tmp_path / 'c.npz'), '--share', 'coats=1', '--frames', '3')
+
+
+@pytest.mark.torch
+def test_render_of_people_with_hands_and_faces(tmp_path):
+    run('render', str(tmp_path / 'a.npz'), '--people', '2', '--size', '64', '--layout', 'smplx')
+    from hmr_ros.training.bidrn.people import WholePeople
+    assert WholePeople.load(tmp_path / 'a.npz').pose.shape == (2, 53, 3)
+    with pytest.raises(cli.CommandError, match='leave --layout out'):
+        run('render', str(tmp_path / 'c.npz'), '--layout', 'smplx', '--frames', '3')
 
 
 def test_temporal_networks_are_trained_by_their_name(tmp_path):
