@@ -739,7 +739,7 @@ def _body_of(network: str, name: str) -> Any:
     """Load the open body that `network` knows, or the user's file."""
     from hmr_ros.body import load_body, load_whole_body
     if network == 'bidrn':
-        return load_whole_body(None if name == 'open_body' else name)
+        return load_whole_body('open_whole_body' if name == 'open_body' else name)
     return load_body(name)
 
 
