@@ -827,7 +827,7 @@ def evaluate(
         network: Network,
         engine: Annotated[Optional[list[str]], typer.Option(
             help='Name in the manifest, or ONNX file; the first of the network when left out. '
-                 'Engines of rsc_net and detectors, and engines or weights files of mgil and bidrn, '
+                 'Engines of rsc_net and detectors, and engines or weights files of mgil and bidrn '
                  'can be compared: repeat for more.')] = None,
         method: Annotated[str, typer.Option(
             help='For the detector: learned, engines beside HOG; or hog alone.')] = 'learned',

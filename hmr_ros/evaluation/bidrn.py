@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hmr_ros.body import load_whole_body
-from hmr_ros.body.whole_body import WholeBodyModel
+from hmr_ros.body.whole_body import OPEN_WHOLE_BODY, WholeBodyModel
 from hmr_ros.body.whole_body_joints import BODY_JOINTS
 from hmr_ros.demo.report import context, write_json
 from hmr_ros.evaluation import held_out
@@ -61,8 +61,8 @@ def _of_engine(name: str) -> Contender:
     engine = load_engine(name)
     if engine.entry is None or engine.entry.network != 'bidrn':
         raise EvaluationError(
-            f'engine {name!r} is of the network {getattr(engine.entry, "network", "of no manifest")}'
-            '; expected one of bidrn')
+            f'engine {name!r} is of the network '
+            f'{getattr(engine.entry, "network", "of no manifest")}; expected one of bidrn')
     return Contender(engine.name, engine.sha256, engine.run,
                      tuple(engine.entry.inputs['image'][2:]), engine.entry.body_model)
 
@@ -119,7 +119,7 @@ def run_evaluation(
 
 def check_body(one: Contender, body: WholeBodyModel) -> None:
     """Raise EvaluationError when a network knows another kind of body."""
-    if (one.body_model == 'open_whole_body') != (body.name == 'open_whole_body'):
+    if (one.body_model == OPEN_WHOLE_BODY.stem) != (body.name == OPEN_WHOLE_BODY.stem):
         raise EvaluationError(
             f'{one.name} knows the body {one.body_model!r}, but {body.name!r} was given; give the '
             'body it was trained with')
@@ -179,11 +179,21 @@ def mean_pose_errors(people: WholePeople, measures: WholeBodyMeasures) -> np.nda
         total = total + _views(people, rows, body).sum(1)
     errors = []
     for rows in batches(len(people)):
-        views = _views(people, rows, body)
-        camera, upright, resting = (
-            measures((whole - own) / (len(people) - 1), own) for whole, own in zip(total, views))
-        errors.append(np.where(_BY_PART, resting, np.where(_ALIGNED, upright, camera)))
+        errors.append(others_errors(_views(people, rows, body), total, len(people), measures))
     return np.concatenate(errors)
+
+
+def others_errors(
+        views: np.ndarray, total: np.ndarray, count: int,
+        measures: WholeBodyMeasures) -> np.ndarray:
+    """
+    Errors `(N, 8)` of the mean mesh of all others in the place of each person's.
+
+    views  (3, N, V, 3) as of `_views`, of which `total` (3, V, 3) is the sum over `count` people
+    """
+    camera, upright, resting = (
+        measures((whole - own) / max(1, count - 1), own) for whole, own in zip(total, views))
+    return np.where(_BY_PART, resting, np.where(_ALIGNED, upright, camera))
 
 
 _ALIGNED = np.array([name.startswith('pa_') for name in MEASURES])

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from hmr_ros.body.whole_body import WholeBodyModel
+from hmr_ros.body.whole_body import OPEN_WHOLE_BODY, WholeBodyModel
 from hmr_ros.networks.bidrn import NAMED, WholeBody
 from hmr_ros.networks.bidrn.binarization import (
     BinaryDeconv2d, BinaryLinear, ShiftedPReLU, weight_scale)
@@ -24,22 +24,16 @@ from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
 from hmr_ros.runtime.packed_bits import pack_weights, WORD
 from hmr_ros.runtime.packed_file import OUTPUTS, SUFFIX, write_packed
 from hmr_ros.runtime.packed_layers import bend_rows, line_rows
+from hmr_ros.training.bidrn.weights import WholeBodyFacts
 from hmr_ros.training.errors import TrainingError
+from hmr_ros.training.onnx_export import check_body
 
 Arrays = dict[str, np.ndarray]
-_OPEN = 'open_whole_body'
-
-
-class Facts(Protocol):
-    """What the file of trained weights says of them."""
-
-    body_model: str
-    licence: str
 
 
 def export_engine(
         network: WholeBody, body: WholeBodyModel, folder: str | Path, name: str, weights: str,
-        facts: Facts) -> ManifestEntry:
+        facts: WholeBodyFacts) -> ManifestEntry:
     """
     Write a network as packed engine `name` into `folder` and its manifest.
 
@@ -48,10 +42,7 @@ def export_engine(
 
     Raises TrainingError as `write_network` does, and when the weights know another body.
     """
-    if (facts.body_model == _OPEN) != (body.name == _OPEN):
-        raise TrainingError(
-            f'these weights know the body model {facts.body_model!r}, but {body.name!r} was given; '
-            'their shapes would mean something else')
+    check_body(facts.body_model, body, OPEN_WHOLE_BODY.stem)
     path = Path(folder) / f'{name}{SUFFIX}'
     write_network(network, path, weights)
     height, width = network.variant.sizes.image
