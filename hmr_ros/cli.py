@@ -840,7 +840,7 @@ def evaluate(
             help='Folder for plots and pictures.')] = None,
         dataset: Annotated[Optional[str], typer.Option(
             help='Judge on 3dpw, coco, human36m, mpi_inf_3dhp or mpii instead; mgil: on coco or '
-                 'mpii; bidrn: on ehf.')] = None,
+                 'mpii; bidrn: on ehf or agora.')] = None,
         data: Annotated[Path, typer.Option(help='Folder of its official files.')] = Path('.'),
         split: Annotated[Optional[str], typer.Option(
             help='As the dataset calls it; test when left out, mgil: validation of coco, train of '

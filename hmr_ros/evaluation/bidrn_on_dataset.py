@@ -15,7 +15,7 @@ from hmr_ros.body.whole_body import WholeBodyModel
 from hmr_ros.demo.report import context, write_json
 from hmr_ros.evaluation.bidrn import (
     check_body, Contender, contender, meshes_of, others_errors, report_of, show)
-from hmr_ros.evaluation.datasets import ehf
+from hmr_ros.evaluation.datasets import agora, ehf
 from hmr_ros.evaluation.datasets.people import read_image
 from hmr_ros.evaluation.datasets.whole_people import LabelledMesh
 from hmr_ros.evaluation.errors import EvaluationError
@@ -23,7 +23,7 @@ from hmr_ros.evaluation.whole_body_metrics import WholeBodyMeasures
 from hmr_ros.perception.crops import crop_person
 from hmr_ros.perception.whole_body import CROPS
 
-READERS = {'ehf': ehf.read}
+READERS = {'ehf': ehf.read, 'agora': agora.read}
 
 
 def run_evaluation(
