@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import itertools
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from hmr_ros.body.whole_body import WholeBodyModel
+from hmr_ros.body.whole_body_joints import BODY_JOINTS, HAND_JOINTS
 from hmr_ros.demo.report import context, write_json
 from hmr_ros.evaluation.bidrn import (
     check_body, Contender, contender, meshes_of, others_errors, report_of, show)
@@ -21,7 +22,7 @@ from hmr_ros.evaluation.datasets.whole_people import LabelledMesh
 from hmr_ros.evaluation.errors import EvaluationError
 from hmr_ros.evaluation.whole_body_metrics import WholeBodyMeasures
 from hmr_ros.perception.crops import crop_person
-from hmr_ros.perception.whole_body import CROPS
+from hmr_ros.perception.whole_body import CROPS, pose_of, VIRTUAL_FOCAL, VIRTUAL_HEIGHT
 
 READERS = {'ehf': ehf.read, 'agora': agora.read}
 
@@ -55,7 +56,39 @@ def run_evaluation(
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(report, Path(out) / 'report.json')
+        if dataset == 'agora':
+            agora.write_predictions(
+                Path(out) / 'predictions.zip', predictions(contenders[0], people, body))
     return report
+
+
+def predictions(
+        one: Contender, people: Sequence[LabelledMesh],
+        body: WholeBodyModel) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """What AGORA's server wants of each person, see `agora.write_predictions`."""
+    for person in people:
+        outputs = one.run({'image': crop_of(person, one.shape)})
+        transform = CROPS.place(person.box, one.shape[0])
+        vertices, joints = body.posed(
+            pose_of(outputs), outputs['shape'], outputs['expression'], outputs['transl'])
+        joints = joints[0, :agora.JOINTS]
+        # The virtual picture is as high as the crop, and shares its middle.
+        pixel = VIRTUAL_FOCAL / VIRTUAL_HEIGHT * joints[:, :2] / joints[:, 2:] + 0.5
+        in_picture = transform.to_image(one.shape[0] * pixel)
+        scale = read_image(person.file).shape[1] / agora.WIDTH
+        yield person.file.name, int(person.person_id), {
+            'joints': in_picture / scale, 'verts': vertices[0], 'allSmplJoints3d': joints,
+            'params': parameters(outputs)}
+
+
+def parameters(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """SMPL-X parameters by their names in the package smplx, each `(N, ...)`."""
+    pose = pose_of(outputs)
+    parts = np.split(pose, [1, BODY_JOINTS, BODY_JOINTS + HAND_JOINTS, -1], axis=1)
+    names = ('global_orient', 'body_pose', 'left_hand_pose', 'right_hand_pose', 'jaw_pose')
+    return {**{name: part.reshape(len(pose), -1) for name, part in zip(names, parts)},
+            'betas': outputs['shape'], **{name: outputs[name] for name in (
+                'expression', 'transl')}}
 
 
 def _as_they_are(

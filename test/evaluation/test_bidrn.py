@@ -20,6 +20,7 @@ from hmr_ros.body.whole_body_joints import LEFT_HAND, LEFT_WRIST, NECK  # noqa: 
 from hmr_ros.evaluation import bidrn, bidrn_on_dataset  # noqa: E402
 from hmr_ros.evaluation.datasets import ehf  # noqa: E402
 from hmr_ros.evaluation.datasets.ply import read_vertices  # noqa: E402
+from hmr_ros.evaluation.datasets.whole_people import LabelledMesh  # noqa: E402
 from hmr_ros.evaluation.errors import EvaluationError  # noqa: E402
 from hmr_ros.evaluation.whole_body_metrics import MEASURES, WholeBodyMeasures  # noqa: E402
 from hmr_ros.networks.bidrn import build_network, compact  # noqa: E402
@@ -248,3 +249,30 @@ def test_networks_are_judged_on_ehf(
     assert report['rows'][0]['mpvpe_all_mm'] > 10
     with pytest.raises(EvaluationError, match='expected one of ehf'):
         bidrn_on_dataset.run_evaluation([str(weights)], 'coco', ehf_folder, body)
+
+
+def test_predictions_for_agora_lie_where_the_camera_sees_them(
+        weights: Path, body: WholeBodyModel, tmp_path: Path) -> None:
+    """A person in the middle of the crop's camera is in the middle of the box."""
+    picture = tmp_path / 'ag_0001.png'
+    cv2.imwrite(str(picture), np.zeros((540, 960, 3), np.uint8))
+    person = LabelledMesh(picture, '3', np.float32([200, 100, 320, 420]), np.zeros((1, 3)))
+    one = bidrn.contender(str(weights))
+    still = {name: np.zeros((1, size), np.float32) for name, size in (
+        ('root', 6), ('body_pose', 126), ('left_hand', 90), ('right_hand', 90), ('jaw', 6),
+        ('shape', 10), ('expression', 10))}
+    pelvis = body.J_regressor[0] @ body.v_template
+    still['transl'] = (np.float32([0, 0, 40]) - pelvis)[None]
+    one = replace(one, run=lambda feeds: still)
+    (name, number, content), = bidrn_on_dataset.predictions(one, [person], body)
+    assert (name, number) == ('ag_0001.png', 3)
+    assert content['joints'].shape == (127, 2) and content['allSmplJoints3d'].shape == (127, 3)
+    assert {part: value.shape[1] for part, value in content['params'].items()} == {
+        'global_orient': 3, 'body_pose': 63, 'left_hand_pose': 45, 'right_hand_pose': 45,
+        'jaw_pose': 3, 'betas': 10, 'expression': 10, 'transl': 3}
+    # In pixels of 3840 columns, four for each of the picture's.
+    np.testing.assert_allclose(content['joints'][0], [4 * 260, 4 * 260], atol=0.05)
+    side = 1.25 * 320
+    lower = content['allSmplJoints3d'][7] - content['allSmplJoints3d'][0]
+    found = (content['joints'][7] - content['joints'][0]) / 4
+    np.testing.assert_allclose(found, 5000 / 256 * side * lower[:2] / 40, rtol=0.02, atol=0.5)

@@ -23,6 +23,8 @@ from hmr_ros.evaluation.errors import EvaluationError
 
 #: width of the pictures that the labels are in pixels of; smaller copies come with them.
 WIDTH = 3840
+#: of the 144 joints of SMPL-X: all but the contour of the face.
+JOINTS = 127
 
 
 def read(folder: Path) -> Iterator[LabelledMesh]:
