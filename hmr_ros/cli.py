@@ -438,6 +438,29 @@ def crops(
     _report(result, json_file)
 
 
+@benchmark.command('bidrn')
+def benchmark_bidrn(
+        plan: Annotated[str, typer.Option(help='published or compact.')] = 'published',
+        seconds: Annotated[float, typer.Option(help='For each row.', min=0.01)] = 2.0,
+        threads: Annotated[int, typer.Option(help='Cores of one call.', min=1)] = 1,
+        plot: Annotated[Optional[Path], typer.Option(help='Also draw the layers, as PNG.')] = None,
+        json_file: JsonFile = None) -> None:
+    """Time bidrn on packed bits beside itself and Hand4Whole in floats, and layer by layer."""
+    speed = _require('hmr_ros.evaluation.bidrn_speed')
+    _allowed('--plan', plan, tuple(speed.PLANS))
+    with console.status('') as status:
+        report = speed.benchmark_bidrn(
+            plan, seconds, threads, lambda line: status.update(escape(line)))
+    for title, rows in (('Networks', report['networks']), ('Layers', report['layers'])):
+        _table(title, list(rows[0]), [list(row.values()) for row in rows])
+    console.print(f'One thread counts {report["limit_gmacs"]:.0f}e9 products of bits a second')
+    if plot is not None:
+        _require('hmr_ros.evaluation.speed_plots').binary_layers(
+            report['layers'], report['limit_gmacs'], plot)
+        console.print(f'wrote {plot}')
+    _report(report, json_file)
+
+
 @benchmark.command()
 def refinement(
         people: Annotated[Optional[list[int]], typer.Option(
@@ -681,6 +704,8 @@ def export(
             help='Name of the engine; that of the network when left out.')] = None,
         folder: Annotated[Path, typer.Option(help='Folder with the manifest.')] = Path('engines'),
         stored_as: Annotated[str, typer.Option(help='float16 or float32.')] = 'float16',
+        backend: Annotated[str, typer.Option(
+            help='onnx; or packed: bidrn on bits, for the backend packed.')] = 'onnx',
         body_model: Annotated[str, typer.Option(
             '--body', help='Body of the weights: open_body, or your SMPL file for imported ones.')
             ] = 'open_body',
@@ -690,9 +715,10 @@ def export(
         width: Annotated[Optional[int], typer.Option(
             help='mgil_detector: pixels of the picture, a multiple of 32; 512 when left out.')] =
         None) -> None:
-    """Export trained or imported weights to ONNX and enter them into a manifest."""
+    """Export trained or imported weights to an engine and enter it into a manifest."""
     _allowed('--stored-as', stored_as, ('float16', 'float32'))
-    exporter = _training(network, 'export')
+    _allowed('--backend', backend, ('onnx', 'packed'))
+    exporter = _training(network, 'export' if backend == 'onnx' else 'packing')
     from dataclasses import replace
 
     from hmr_ros.body import load_body

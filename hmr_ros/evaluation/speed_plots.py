@@ -37,6 +37,23 @@ def pipeline_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def binary_layers(rows: Sequence[dict[str, Any]], limit_gmacs: float, path: Path) -> None:
+    """Products of bits a second of each layer beside what the processor can count, and ratios."""
+    figure = Figure(figsize=(10, 4.5), layout='constrained')
+    left, right = figure.subplots(1, 2, sharey=True)
+    place = np.arange(len(rows))
+    left.barh(place, [row['gmacs'] for row in rows])
+    left.axvline(limit_gmacs, color='tab:red', label='popcounts in registers')
+    left.set_xlabel('products of bits a second, 1e9')
+    left.legend(fontsize=8)
+    bars = right.barh(place, [row['ratio'] for row in rows], color='tab:green')
+    right.bar_label(bars, [f'{row["ratio"]:.1f}' for row in rows], fontsize=8)
+    right.set_xlabel('times as fast as the same convolution of floats')
+    left.set_yticks(place, [row['layer'] for row in rows], fontsize=7)
+    left.invert_yaxis()
+    figure.savefig(path, dpi=120)
+
+
 def engine_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Milliseconds a person over the people of a call, a line for each way to run an engine."""
     figure = Figure(figsize=(8, 4.5), layout='constrained')

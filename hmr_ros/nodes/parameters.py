@@ -108,7 +108,7 @@ WHOLE_BODY = (
 )
 BACKEND = (
     P('backend', 'auto', 'what runs the engine',
-      choices=('auto', 'onnxruntime', 'tensorrt', 'torch')),
+      choices=('auto', 'onnxruntime', 'packed', 'tensorrt', 'torch')),
     P('precision', 'auto', 'numbers the engine computes with; auto: fp16 by tensorrt, int8 on a '
       'processor where the engine was quantized, else fp32',
       choices=('auto', 'fp32', 'fp16', 'int8')),

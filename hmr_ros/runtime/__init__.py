@@ -10,13 +10,14 @@ from hmr_ros.runtime.build_options import BuildOptions, BuildWatch
 from hmr_ros.runtime.engine import Engine, EngineError, TensorSpec
 from hmr_ros.runtime.manifest import (
     MANIFEST_NAME, ManifestEntry, engines_folder, read_manifest)
+from hmr_ros.runtime.packed_file import SUFFIX as PACKED
 
 __all__ = [
     'BACKENDS', 'BuildOptions', 'BuildWatch', 'DEFAULT_NETWORK', 'Engine', 'EngineError',
     'ManifestEntry', 'PRECISIONS', 'TensorSpec', 'engines_folder', 'load_engine',
     'load_fastest', 'quantized_engines', 'resolve_engine', 'temporal_engines']
 
-BACKENDS = ('auto', 'onnxruntime', 'tensorrt', 'torch')
+BACKENDS = ('auto', 'onnxruntime', 'packed', 'tensorrt', 'torch')
 PRECISIONS = ('auto', 'fp32', 'fp16', 'int8')
 DEFAULT_NETWORK = 'keypoint_guided'
 
@@ -26,11 +27,11 @@ def resolve_engine(name_or_path: str) -> tuple[Path, ManifestEntry | None]:
     Find an engine's file and its manifest entry.
 
     name_or_path  a name in the manifest, the name of a network (its first entry), or the path of
-                  an ONNX file; a file outside every manifest has no entry
+                  an engine file, ONNX or packed; one outside every manifest has no entry
 
     Raises EngineError when there is no such engine; the message lists those there are.
     """
-    if name_or_path.endswith('.onnx') or '/' in name_or_path:
+    if _is_path(name_or_path):
         path = Path(name_or_path).expanduser()
         entries = read_manifest(path.parent) if (path.parent / MANIFEST_NAME).is_file() else {}
         matches = [entry for entry in entries.values() if entry.file == path.name]
@@ -43,8 +44,12 @@ def resolve_engine(name_or_path: str) -> tuple[Path, ManifestEntry | None]:
         known = ', '.join(entries) or 'none'
         raise EngineError(
             f'no engine {name_or_path!r} in {folder / MANIFEST_NAME}; it lists: {known}. Give one '
-            'of these or the path of an ONNX file')
+            'of these or the path of an engine file')
     return folder / entry.file, entry
+
+
+def _is_path(name: str) -> bool:
+    return '/' in name or name.endswith(('.onnx', PACKED))
 
 
 def temporal_engines() -> list[str]:
@@ -89,7 +94,7 @@ def load_fastest(
 
 def _quantized(name_or_path: str) -> str | None:
     """Return the name of the engine that was quantized from the named one; None for paths."""
-    if name_or_path.endswith('.onnx') or '/' in name_or_path:
+    if _is_path(name_or_path):
         return None
     _, original = resolve_engine(name_or_path)
     return next((name for name, entry in read_manifest(engines_folder()).items()
@@ -103,12 +108,13 @@ def load_engine(
     Load a network, ready to run; its `entry` is the manifest entry or None.
 
     name_or_path  see `resolve_engine`
-    backend       'onnxruntime', 'tensorrt', 'torch', or 'auto': tensorrt where there is one with a
-                  GPU and an engine that was built for it, else torch where it sees a GPU, else
-                  onnxruntime; `reason` of the result says why
+    backend       'onnxruntime', 'tensorrt', 'torch', 'packed' for files of packed bits, or 'auto':
+                  packed for those; for ONNX files tensorrt where there is one with a GPU and an
+                  engine that was built for it, else torch where it sees a GPU, else onnxruntime;
+                  `reason` of the result says why
     precision     'fp32', 'fp16', 'int8' (files with explicit quantization), or 'auto': what the
                   backend is best at; onnxruntime computes in fp32, quantized files in int8; torch
-                  in fp32 unless told otherwise
+                  in fp32 unless told otherwise; packed files are auto
     threads       cores one call may use on the CPU; 0 lets the backend choose
     build         for engines that are built for a GPU: how, and whether now
 
@@ -121,9 +127,11 @@ def load_engine(
     if threads < 0:
         raise EngineError(f'threads is {threads}; expected 0 (backend chooses) or more')
     path, entry = resolve_engine(name_or_path)
+    reason = f'backend {backend} was asked for'
+    if path.name.endswith(PACKED) or backend == 'packed':
+        return _open_packed(path, entry, backend, precision, threads)
     if backend == 'auto':
         return _open_best(path, entry, precision, threads, build)
-    reason = f'backend {backend} was asked for'
     if backend == 'tensorrt':
         from hmr_ros.runtime import tensorrt_backend
         return _open_tensorrt(
@@ -152,6 +160,17 @@ def _open_best(
     except EngineError as error:
         reason += f'; not torch: {error}'
     return _open_onnx(path, entry, precision, threads, reason)
+
+
+def _open_packed(
+        path: Path, entry: ManifestEntry | None, backend: str, precision: str,
+        threads: int) -> Engine:
+    if backend not in ('auto', 'packed'):
+        raise EngineError(f'{path} holds packed bits, which the backend {backend} does not know; '
+                          'use backend packed or auto, or the ONNX engine of this network')
+    from hmr_ros.runtime import packed_engine
+    reason = 'the file holds packed bits' if backend == 'auto' else 'backend packed was asked for'
+    return packed_engine.open_engine(path, entry, precision, threads, reason)
 
 
 def _open_tensorrt(

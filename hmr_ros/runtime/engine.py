@@ -59,7 +59,7 @@ class Engine(Protocol):
     """
     A loaded network. It owns its buffers; `run` may be called from one thread only.
 
-    `sha256` is that of the ONNX file, whatever was built from it; `reason` says why this backend
+    `sha256` is that of the engine file, whatever was built from it; `reason` says why this backend
     was chosen; `on_processor` tells that no GPU runs it.
     """
 

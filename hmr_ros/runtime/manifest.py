@@ -36,7 +36,7 @@ class ManifestEntry:
                       digitizer_2k2k
     file              file name in the folder of the manifest
     sha256            hex digest of the file
-    opset             ONNX operator set
+    opset             ONNX operator set, 0 for packed files
     inputs, outputs   name -> shape, -1 where the batch size goes
     image_size        side in pixels of the square crop, 0 without an image input; width of the
                       picture of a detector, whose height `inputs` say

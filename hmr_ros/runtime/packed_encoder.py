@@ -3,87 +3,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from hmr_ros.runtime.packed_layers import Signal
+from hmr_ros.runtime.packed_kernels import clipped_rows, pool_line, seen_by_stem
+from hmr_ros.runtime.packed_layers import PackedLayer, Signal, Workplace
 
-#: maps a Signal to values `(N, H, W, C)` float32, not clipped.
-Layer = Callable[[Signal], np.ndarray]
+#: lines of the stem that are computed at once: what they see stays in the processor's cache.
+_LINES = 4
+#: values of the largest map that go through at once, as many pictures as have them: more of them
+#: would leave the cache from layer to layer.
+_FITTING = 1 << 20
 
 
 @dataclass(frozen=True)
 class Projection:
-    """1x1 convolution of floats and its norm; weight (C, O), bias (O,), float32."""
+    """1x1 convolution of floats; weight (C, O) float32. Its norm's offset is in the last layer."""
 
     weight: np.ndarray
-    bias: np.ndarray
     stride: int
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Map values `(N, H, W, C)` to `(N, H / stride, W / stride, O)`."""
-        return _product(values[:, ::self.stride, ::self.stride], self.weight, self.bias)
+    def __call__(self, place: Workplace, values: np.ndarray) -> np.ndarray:
+        """Map values `(N, H, W, C)`, which it clips, to `(N, H / stride, W / stride, O)`."""
+        count, height, width, channels = values.shape
+        size = count, height // self.stride, width // self.stride
+        pixels = size[0] * size[1] * size[2]
+        rows, out = place.empty((pixels, channels)), place.empty((pixels, self.weight.shape[1]))
+
+        def work(first: int, last: int) -> None:
+            clipped_rows(first, last, values, self.stride, rows)
+            np.dot(rows[first:last], self.weight, out=out[first:last])
+        place.share(pixels, work)
+        return out.reshape(*size, -1)
 
 
 @dataclass(frozen=True)
 class PackedBlock:
     """Layers around a shortcut, which is the block's own input where there is no projection."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[PackedLayer, ...]
     projection: Projection | None
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Map values `(N, H, W, C)` to values, neither clipped."""
-        first = signal = Signal.of(values)
+    def __call__(self, place: Workplace, signal: Signal) -> Signal:
+        """Map a Signal."""
+        around = signal.values
+        found = signal
         for layer in self.layers[:-1]:
-            signal = Signal.of(layer(signal))
-        found = self.layers[-1](signal)
-        found += values if self.projection is None else self.projection(first.values)
-        return found
+            found = layer(place, found)
+        if self.projection is not None:
+            around = self.projection(place, signal.values)
+        return self.layers[-1](place, found, around)
 
 
 @dataclass(frozen=True)
 class Stem:
-    """7x7 convolution of stride 2 and its norm, then a 3x3 max pool of stride 2."""
+    """
+    7x7 convolution of stride 2, then a 3x3 max pool of stride 2.
+
+    weight (7 * 7 * 3, O): rows, columns, colours; bias (O,); float32, the norm folded in.
+    """
 
     weight: np.ndarray
     bias: np.ndarray
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Map `(N, 3, H, W)` float32 to values `(N, H / 4, W / 4, 64)`."""
-        framed = np.pad(image, ((0, 0), (0, 0), (3, 3), (3, 3)))
-        seen = np.lib.stride_tricks.sliding_window_view(framed, (7, 7), (2, 3))[:, :, ::2, ::2]
-        seen = seen.transpose(0, 2, 3, 1, 4, 5)
-        return _pooled(_product(seen.reshape(*seen.shape[:3], -1), self.weight, self.bias))
+    def __call__(self, place: Workplace, image: np.ndarray) -> Signal:
+        """Map `(N, 3, H, W)` float32 to a Signal of H / 4 x W / 4."""
+        count, _, height, width = image.shape
+        values = place.empty((count, height // 4, width // 4, len(self.bias)))
+        lines = place.empty((count, height // 2, width // 2, len(self.bias)))
+        for picture, found, pooled in zip(image, lines, values):
+            framed = np.pad(picture.transpose(1, 2, 0), ((3, 3), (3, 3), (0, 0)))
+            self._convolve(place, framed.reshape(len(framed), -1), found)
+            _pool(place, found, pooled)
+        values += self.bias
+        return Signal.of(values)
+
+    def _convolve(self, place: Workplace, framed: np.ndarray, out: np.ndarray) -> None:
+        def work(first: int, last: int) -> None:
+            seen = np.empty((_LINES, out.shape[1], 7, 21), np.float32)
+            for line in range(first, last, _LINES):
+                stop = min(line + _LINES, last)
+                seen_by_stem(line, stop, framed, seen)
+                rows = seen[:stop - line].reshape(-1, 147)
+                np.dot(rows, self.weight, out=out[line:stop].reshape(len(rows), -1))
+        place.share(len(out), work)
 
 
-def _product(values: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Multiply the last axis by `weight` and add `bias`, all rows as one matrix."""
-    found = np.ascontiguousarray(values).reshape(-1, len(weight)) @ weight
-    found += bias
-    return found.reshape(*values.shape[:-1], -1)
-
-
-def _pooled(values: np.ndarray) -> np.ndarray:
-    """Maxima of 3x3 pixels around every second one."""
-    framed = np.pad(values, ((0, 0), (1, 0), (1, 0), (0, 0)), constant_values=-np.inf)
-    rows = np.maximum(np.maximum(framed[:, :-2:2], framed[:, 1:-1:2]), framed[:, 2::2])
-    return np.maximum(
-        np.maximum(rows[:, :, :-2:2], rows[:, :, 1:-1:2]), rows[:, :, 2::2])
+def _pool(place: Workplace, lines: np.ndarray, out: np.ndarray) -> None:
+    def work(first: int, last: int) -> None:
+        for y in range(first, last):
+            pool_line(lines[max(0, 2 * y - 1)], lines[2 * y], lines[2 * y + 1], out[y])
+    place.share(len(out), work)
 
 
 @dataclass(frozen=True)
 class PackedEncoder:
-    """A binary ResNet: pictures `(N, 3, H, W)` to its last map `(N, C, H / 32, W / 32)`."""
+    """A binary ResNet: pictures `(N, 3, H, W)` to the values of its last map `(N, h, w, C)`."""
 
     stem: Stem
     blocks: tuple[PackedBlock, ...]
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Compute it, float32; H and W are multiples of 32."""
-        values = self.stem(image)
+    def __call__(self, place: Workplace, image: np.ndarray) -> np.ndarray:
+        """Compute it, float32; H and W are multiples of what the encoder divides them by."""
+        channels = self.blocks[0].layers[-1].kernel.outputs
+        step = max(1, _FITTING // (image.shape[2] * image.shape[3] // 16 * channels))
+        return np.concatenate([
+            self._encode(place, image[first:first + step])
+            for first in range(0, len(image), step)])
+
+    def _encode(self, place: Workplace, image: np.ndarray) -> np.ndarray:
+        signal = self.stem(place, image)
         for block in self.blocks:
-            values = block(values)
-        return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+            signal = block(place, signal)
+        return signal.values.copy()

@@ -35,7 +35,7 @@ def test_every_command_shows_its_help():
               ('import-checkpoint',),
               ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),
               ('benchmark', 'pipeline'), ('benchmark', 'naive'), ('benchmark', 'smoother'),
-              ('benchmark', 'crops'), ('benchmark', 'refinement'),
+              ('benchmark', 'crops'), ('benchmark', 'refinement'), ('benchmark', 'bidrn'),
               ('body',), ('body', 'build'), ('body', 'show')]
     for words in listed:
         result = run(*words, '--help')
