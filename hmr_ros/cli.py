@@ -636,22 +636,31 @@ def render(
         path: Annotated[Path, typer.Argument(help='File to write (.npz).')],
         people: Annotated[int, typer.Option(help='How many people.', min=1)] = 4096,
         seed: Annotated[int, typer.Option(help='Another seed gives other people.')] = 1,
-        size: Annotated[int, typer.Option(help='Pixels of the larger side.', min=64)] = 320,
+        size: Annotated[Optional[int], typer.Option(
+            help='Pixels of the larger side; 320 when left out, 512 for smplx.', min=64)] = None,
         frames: Annotated[int, typer.Option(
             help='Film each of them for so many frames, 15 a second; 0: one picture.', min=0)] = 0,
+        layout: Annotated[BodyLayout, typer.Option(
+            help='smpl: 24 joints; smplx: with hands and faces, for bidrn.')] = 'smpl',
         share: Annotated[Optional[list[str]], typer.Option(
             help='Change who is drawn, such as coats=0.3; may be given again.')] = None) -> None:
     """Render synthetic people for training into a store."""
     synthetic = _require('hmr_ros.training.synthetic')
-    from hmr_ros.body import load_body
     if frames and share:
         raise CommandError('--share changes single people; leave it out with --frames')
+    if frames and layout == 'smplx':
+        raise CommandError('films show people of 24 joints; leave --layout out with --frames')
     population = synthetic.Population.of(_shares(share or []))
+    from hmr_ros.body import load_body, load_whole_body
     with console.status(f'rendering {people} people'):
         if frames:
-            store = synthetic.render_sequences(load_body(), people, frames, seed, size=size)
+            store = synthetic.render_sequences(
+                load_body(), people, frames, seed, size=size or 320)
+        elif layout == 'smplx':
+            store = _require('hmr_ros.training.bidrn.people').render_whole_people(
+                load_whole_body(), people, seed, size or 512, population)
         else:
-            store = synthetic.render_cutouts(load_body(), people, seed, size, population)
+            store = synthetic.render_cutouts(load_body(), people, seed, size or 320, population)
         store.save(path)
     console.print(f'wrote {path}  {path.stat().st_size / 1e6:.0f} MB')
 

@@ -14,7 +14,8 @@ from hmr_ros.networks.bidrn.binarization import BINARY_LAYERS
 
 #: the paper's parameters in millions and operations in units of 2^30, by row.
 PAPER: dict[str, tuple[float, float]] = {
-    'hand4whole': (77.84, 16.85), 'bnn': (21.61, 2.63), 'base_lcr': (17.05, 2.48),
+    'hand4whole': (77.84, 16.85), 'bnn': (21.61, 2.63), 'xnor': (21.61, 2.63),
+    'bireal': (21.61, 2.63), 'react': (21.66, 2.63), 'base_lcr': (17.05, 2.48),
     'down_scale': (17.05, 2.48), 'fusion_up': (17.14, 2.49), 'fusion_down': (17.21, 2.50),
     'bidrn': (17.22, 2.50), 'no_shortcut': (11.51, 1.25), 'binary_shortcut': (11.68, 1.28),
     'binary_shortcut_full_boxes': (21.81, 1.87), 'body_only': (47.78, 7.45),
@@ -92,11 +93,11 @@ def count_as_paper(row: str) -> Counts:
     Count a row of NAMED as the paper did.
 
     Its rows of binary encoders own the box network's third deconvolution but do not run it, but
-    for the one of the first binary networks.
+    for those of earlier binary networks.
     """
     variant = NAMED[row]
     counts = count(variant)
-    if row in ('hand4whole', 'bnn'):
+    if row in ('hand4whole', 'bnn', 'xnor', 'bireal', 'react'):
         return counts
     shorter = count(replace(variant, box_deconv3='none'))
     return replace(counts, binary_operations=shorter.binary_operations,

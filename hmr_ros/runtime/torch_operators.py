@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hmr_ros.runtime import torch_crops
+
 _ALL_INPUTS = 1 << 30
-_TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16,
+_TYPES = {1: torch.float32, 3: torch.int8, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16,
           11: torch.float64}
 _CONVOLUTIONS = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}
 
@@ -37,7 +39,9 @@ class Operator:
 
 
 OPERATORS: dict[str, Operator] = {
+    'Abs': Operator(torch.abs),
     'Add': Operator(torch.add),
+    'GreaterOrEqual': Operator(torch.ge),
     'HardSwish': Operator(functional.hardswish),
     'Identity': Operator(lambda x: x),
     'MatMul': Operator(torch.matmul),
@@ -46,6 +50,7 @@ OPERATORS: dict[str, Operator] = {
     'Sigmoid': Operator(torch.sigmoid),
     'Sub': Operator(torch.sub),
     'Tanh': Operator(torch.tanh),
+    'Where': Operator(torch.where),
 }
 
 
@@ -126,6 +131,11 @@ def _div(x: Tensor, y: Tensor) -> Tensor:
     return torch.div(x, y, rounding_mode=None if x.is_floating_point() else 'trunc')
 
 
+@_operator('Expand', tensors=1)
+def _expand(x: Tensor, shape: Sequence[int]) -> Tensor:
+    return x.expand(torch.broadcast_shapes(x.shape, shape))
+
+
 @_operator('Flatten')
 def _flatten(x: Tensor, *, axis: int = 1) -> Tensor:
     return x.reshape(x.shape[:axis].numel(), -1)
@@ -145,6 +155,16 @@ def _gemm(
         transA: int = 0, transB: int = 0) -> Tensor:  # noqa: N803
     a, b = a.T if transA else a, b.T if transB else b
     return alpha * (a @ b) if c is None else torch.addmm(c, a, b, beta=beta, alpha=alpha)
+
+
+@_operator('GridSample')
+def _grid_sample(
+        x: Tensor, grid: Tensor, *, align_corners: int = 0, mode: bytes = b'bilinear',
+        padding_mode: bytes = b'zeros') -> Tensor:
+    # Since opset 20 bilinear is called linear.
+    mode = {b'linear': b'bilinear'}.get(mode, mode)
+    return functional.grid_sample(
+        x, grid, mode.decode(), padding_mode.decode(), bool(align_corners))
 
 
 @_operator('LayerNormalization')
@@ -187,6 +207,21 @@ def _pow(x: Tensor, y: Tensor) -> Tensor:
     return torch.pow(x, y).to(x.dtype)
 
 
+@_operator('PRelu')
+def _prelu(x: Tensor, slope: Tensor) -> Tensor:
+    return torch.where(x >= 0, x, slope * x)
+
+
+@_operator('Range', tensors=0)
+def _range(start: int, limit: int, delta: int) -> Tensor:
+    return torch.arange(start, limit, delta)
+
+
+@_operator('ReduceMax', tensors=1)
+def _reduce_max(x: Tensor, axes: Sequence[int], *, keepdims: int = 1) -> Tensor:
+    return torch.amax(x, tuple(axes), bool(keepdims))
+
+
 @_operator('ReduceL2', tensors=1)
 def _reduce_l2(x: Tensor, axes: Sequence[int], *, keepdims: int = 1) -> Tensor:
     return torch.linalg.vector_norm(x, dim=tuple(axes), keepdim=bool(keepdims))
@@ -222,6 +257,17 @@ def _resize(
     return x
 
 
+@_operator('RoiAlign')
+def _roi_align(
+        x: Tensor, boxes: Tensor, rows: Tensor, *, output_height: int = 1, output_width: int = 1,
+        mode: bytes = b'avg', sampling_ratio: int = 0, spatial_scale: float = 1.0,
+        coordinate_transformation_mode: bytes = b'half_pixel') -> Tensor:
+    asked = mode, sampling_ratio, coordinate_transformation_mode
+    if asked != (b'avg', 0, b'output_half_pixel'):
+        raise TypeError(f'only means of as many samples as pixels, not {asked}')
+    return torch_crops.roi_align(x[rows], spatial_scale * boxes, output_height, output_width)
+
+
 @_operator('Shape')
 def _shape(x: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
     return torch.tensor(x.shape[start:end])
@@ -250,6 +296,16 @@ def _softmax(x: Tensor, *, axis: int = -1) -> Tensor:
 @_operator('Split', tensors=1)
 def _split(x: Tensor, split: Sequence[int], *, axis: int = 0) -> Sequence[Tensor]:
     return torch.split(x, split, axis)
+
+
+@_operator('Squeeze', tensors=1)
+def _squeeze(x: Tensor, axes: Sequence[int]) -> Tensor:
+    return x.squeeze(tuple(axes))
+
+
+@_operator('Tile', tensors=1)
+def _tile(x: Tensor, repeats: Sequence[int]) -> Tensor:
+    return x.repeat(repeats)
 
 
 @_operator('Transpose')

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 import pickle
 
 import torch
+from torch import nn
 
 from hmr_ros.training.errors import TrainingError
 
+State = dict[str, torch.Tensor]
 #: where training programs keep the tensors inside their files.
-CONTAINERS = ('best_state_dict', 'model', 'state_dict', 'gen_state_dict')
+CONTAINERS = ('best_state_dict', 'model', 'state_dict', 'gen_state_dict', 'network')
 
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
@@ -64,3 +67,38 @@ def refuse_left(found: dict[str, torch.Tensor], expected: str, path: str | Path)
         raise TrainingError(
             f'checkpoint {path} holds {first!r} and {more} more that this network does not have; '
             f'expected the layout of {expected}')
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """
+    What became of the tensors, by our names.
+
+    loaded   of the checkpoint, in the network now
+    refused  of the checkpoint, without a place of that name and shape in the network
+    fresh    of the network, which keep what they were
+    """
+
+    loaded: tuple[str, ...]
+    refused: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return (f'{len(self.loaded)} tensors loaded, {len(self.refused)} refused, '
+                f'{len(self.fresh)} start fresh')
+
+
+def transfer(state: State, network: nn.Module) -> Transfer:
+    """
+    Load what fits of a checkpoint's `state` into any network, for further training.
+
+    The rest is named.
+    """
+    own = network.state_dict()
+    fits = {name: value for name, value in state.items()
+            if name in own and own[name].shape == value.shape}
+    network.load_state_dict(fits, strict=False)
+    return Transfer(tuple(fits), tuple(name for name in state if name not in fits),
+                    tuple(name for name in own if name not in fits))

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from hmr_ros.body.model import BodyModel
-from hmr_ros.perception.skeleton import LEVELS, PARENTS
+from hmr_ros.perception.skeleton import PARENTS
 
 #: shorter vectors become this long before they are divided by their length.
 _TINY = 1e-6
+#: squares of angles below which series take the place of quotients.
+_SMALL = 1e-8
 
 
 class RestSkeleton(nn.Module):
@@ -37,24 +41,84 @@ def pose_joints(rotmats: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
 
     rotmats (..., 24, 3, 3) parent-relative, rest (..., 24 or 29, 3).
     """
-    world, joints = {0: rotmats[..., 0, :, :]}, {0: torch.zeros_like(rest[..., 0, :])}
-    for level in LEVELS:
-        for joint in level:
-            parent = int(PARENTS[joint])
-            bone = (rest[..., joint, :] - rest[..., parent, :])[..., None]
-            world[joint] = world[parent] @ rotmats[..., joint, :, :]
-            joints[joint] = joints[parent] + (world[parent] @ bone)[..., 0]
-    return torch.stack([joints[j] for j in range(24)], -2)
+    joints, _ = forward_kinematics(rotmats, rest[..., :24, :], tuple(PARENTS[:24].tolist()))
+    return joints - joints[..., :1, :]
+
+
+def forward_kinematics(
+        rotmats: torch.Tensor, rest: torch.Tensor,
+        parents: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Joints `(..., J, 3)` and their rotations in the world `(..., J, 3, 3)` of any skeleton.
+
+    rotmats (..., J, 3, 3) parent-relative, rest (..., J, 3); joint 0, the root, stays where it is
+    at rest; its parent is -1.
+    """
+    levels, places = _levels(parents)
+    joints, world = [rest[..., :1, :]], [rotmats[..., :1, :, :]]
+    for level, above in levels:
+        turned = world[-1][..., above, :, :]
+        bones = rest[..., level, :] - rest[..., [parents[joint] for joint in level], :]
+        joints.append(joints[-1][..., above, :] + (turned @ bones[..., None])[..., 0])
+        world.append(turned @ rotmats[..., level, :, :])
+    return torch.cat(joints, -2)[..., places, :], torch.cat(world, -3)[..., places, :, :]
+
+
+@functools.cache
+def _levels(
+        parents: tuple[int, ...]) -> tuple[tuple[tuple[list[int], list[int]], ...], list[int]]:
+    """
+    Joints behind the root by depth, each with the place of its parent in the level before.
+
+    Also returns where each joint is when all levels stand in a row.
+    """
+    levels = [[0]]
+    while True:
+        level = [joint for joint, parent in enumerate(parents) if parent in levels[-1]]
+        if not level:
+            break
+        levels.append(level)
+    row = [joint for level in levels for joint in level]
+    return tuple((level, [before.index(parents[joint]) for joint in level])
+                 for before, level in zip(levels, levels[1:])), [
+        row.index(joint) for joint in range(len(parents))]
 
 
 def matrices_from_6d(numbers: torch.Tensor) -> torch.Tensor:
-    """Rotations `(..., 24, 3, 3)` of `(..., 144)`: two columns, row by row (rsc_net sheet 1.5)."""
-    columns = numbers.unflatten(-1, (24, 3, 2))
+    """Rotations `(..., J, 3, 3)` of `(..., 6 J)`: two columns, row by row (rsc_net sheet 1.5)."""
+    columns = numbers.unflatten(-1, (-1, 3, 2))
     first = functional.normalize(columns[..., 0], dim=-1, eps=_TINY)
     second = columns[..., 1]
     second = second - (first * second).sum(-1, keepdim=True) * first
     second = functional.normalize(second, dim=-1, eps=_TINY)
     return torch.stack([first, second, torch.linalg.cross(first, second)], -1)
+
+
+def matrices_from_axis_angles(vectors: torch.Tensor) -> torch.Tensor:
+    """Rotations `(..., 3, 3)` of axis-angle vectors `(..., 3)`, radians; smooth at zero."""
+    square = (vectors ** 2).sum(-1)[..., None, None]
+    small = square < _SMALL
+    angle = torch.where(small, 1.0, square).sqrt()
+    sine = torch.where(small, 1 - square / 6, angle.sin() / angle)
+    versine = torch.where(
+        small, 0.5 - square / 24, 0.5 * ((0.5 * angle).sin() / (0.5 * angle)) ** 2)
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    identity = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
+    return identity + sine * cross + versine * (cross @ cross)
+
+
+def axis_angles(rotmats: torch.Tensor) -> torch.Tensor:
+    """Axis-angle vectors `(..., 3)`, at most half a turn, of rotations `(..., 3, 3)`."""
+    found = quaternions(rotmats)
+    # Of both signs the one of the shorter turn.
+    found = torch.where(found[..., :1] < 0, -found, found)
+    real, vector = found[..., :1], found[..., 1:]
+    square = (vector ** 2).sum(-1, keepdim=True)
+    small = square < _SMALL
+    length = torch.where(small, 1.0, square).sqrt()
+    return vector * torch.where(small, 2.0, 2 * torch.atan2(length, real) / length)
 
 
 def quaternions(rotmats: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import hashlib
 from pathlib import Path
 from typing import Sequence
@@ -24,12 +25,14 @@ STORED_AS_FLOAT16 = 512
 
 def write_onnx(
         module: torch.nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],
-        path: str | Path, weights: str = 'float16', exact: tuple[str, ...] = ()) -> Path:
+        path: str | Path, weights: str = 'float16', exact: tuple[str, ...] = (),
+        rewrite: Callable[[onnx.GraphProto], None] | None = None) -> Path:
     """
     Write `module`, which takes `inputs` and returns `outputs` in that order, to `path`.
 
     weights  'float32' or 'float16', how the file stores them; the graph computes in float32
     exact    beginnings of the names of tensors that must stay float32
+    rewrite  changes the graph in place before its weights are stored
 
     The axis of size -1 of each tensor is the batch, which stays free.
     """
@@ -46,6 +49,8 @@ def write_onnx(
     model = onnx.load(path)
     _share_equal_tensors(model.graph)
     _declare_outputs(model.graph, outputs)
+    if rewrite is not None:
+        rewrite(model.graph)
     if weights == 'float16':
         _store_float16(model.graph, exact)
     onnx.checker.check_model(model)

@@ -115,6 +115,15 @@ def test_render_takes_shares_and_frames(tmp_path):
         run('render', str(tmp_path / 'c.npz'), '--share', 'coats=1', '--frames', '3')
 
 
+@pytest.mark.torch
+def test_render_of_people_with_hands_and_faces(tmp_path):
+    run('render', str(tmp_path / 'a.npz'), '--people', '2', '--size', '64', '--layout', 'smplx')
+    from hmr_ros.training.bidrn.people import WholePeople
+    assert WholePeople.load(tmp_path / 'a.npz').pose.shape == (2, 53, 3)
+    with pytest.raises(cli.CommandError, match='leave --layout out'):
+        run('render', str(tmp_path / 'c.npz'), '--layout', 'smplx', '--frames', '3')
+
+
 def test_temporal_networks_are_trained_by_their_name(tmp_path):
     path = tmp_path / 'stage.yaml'
     path.write_text('films: [films.npz]\nnetwork: body_filter\n')

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch.nn import functional
 
 from hmr_ros.networks.bidrn.boxes import PartBoxes
 from hmr_ros.networks.bidrn.layout import BOXES, Plan
+from hmr_ros.runtime import torch_crops
 
 
 def decode_boxes(found: PartBoxes, sizes: Plan) -> torch.Tensor:
@@ -29,30 +31,29 @@ def roi_align(image: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tens
     """
     Crops `(N, C, size, size)` of `boxes` `(N, 4)`, x0, y0, x1, y1 in pixels of `image`.
 
-    image (N, C, H, W), one box each. As RoIAlign with `aligned` false and as many samples a bin
-    as it has pixels, rounded up; boxes are at least a pixel wide.
+    image (N, C, H, W), one box each. See `torch_crops.roi_align`.
     """
-    crops = []
-    for row, box in zip(image, boxes):
-        side = (box[2:] - box[:2]).clamp(min=1)
-        counts = [max(1, int(torch.ceil(length / size))) for length in side.detach()]
-        x, y = (_samples(box[axis], side[axis], size, counts[axis]) for axis in (0, 1))
-        fine = _bilinear(row, x, y)
-        crops.append(functional.avg_pool2d(fine[None], (counts[1], counts[0]))[0])
-    return torch.stack(crops)
+    if torch.onnx.is_in_onnx_export():
+        return _RoiAlign.apply(image, boxes, size)
+    return torch_crops.roi_align(image, boxes, size, size)
 
 
-def _samples(start: torch.Tensor, length: torch.Tensor, size: int, count: int) -> torch.Tensor:
-    """Places `(size count,)` of the samples along one axis, pixels."""
-    steps = torch.arange(size * count, dtype=start.dtype, device=start.device)
-    return start + (steps + 0.5) * length / (size * count)
+class _RoiAlign(torch.autograd.Function):
+    """Stands for the operator of ONNX while a network is exported."""
+
+    @staticmethod
+    def forward(ctx: Any, image: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:
+        return image.new_zeros(len(boxes), image.shape[1], size, size)
+
+    @staticmethod
+    def symbolic(graph: Any, image: Any, boxes: Any, size: int) -> Any:
+        count = graph.op('Gather', graph.op('Shape', boxes), _integer(graph, 0), axis_i=0)
+        rows = graph.op('Range', _integer(graph, 0), count, _integer(graph, 1))
+        return graph.op(
+            'RoiAlign', image, boxes, rows, mode_s='avg', output_height_i=size,
+            output_width_i=size, sampling_ratio_i=0, spatial_scale_f=1.0,
+            coordinate_transformation_mode_s='output_half_pixel')
 
 
-def _bilinear(image: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Values `(C, Y, X)` of `image` `(C, H, W)`; up to a pixel outside is its border, then 0."""
-    height, width = image.shape[-2:]
-    known = (((y >= -1) & (y <= height))[:, None] & ((x >= -1) & (x <= width))).to(image.dtype)
-    grid = torch.stack(torch.meshgrid(
-        2 * x.clamp(0, width - 1) / (width - 1) - 1,
-        2 * y.clamp(0, height - 1) / (height - 1) - 1, indexing='xy'), -1)
-    return functional.grid_sample(image[None], grid[None], align_corners=True)[0] * known
+def _integer(graph: Any, value: int) -> Any:
+    return graph.op('Constant', value_t=torch.tensor(value))

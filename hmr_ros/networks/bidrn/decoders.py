@@ -33,7 +33,7 @@ def soft_argmax(volumes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Expected places `(N, J, 3)` x, y, z in cells, and probabilities, of logits `(N, J, D, H, W)`.
     """
-    likely = functional.softmax(volumes.flatten(2), 2).reshape(volumes.shape)
+    likely = functional.softmax(volumes.flatten(2), 2).unflatten(2, volumes.shape[2:])
     places = []
     for axis in (4, 3, 2):
         others = [other for other in (2, 3, 4) if other != axis]

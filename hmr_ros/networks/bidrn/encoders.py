@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hmr_ros.networks.bidrn.binarization import BinaryConv2d
+from hmr_ros.networks.bidrn.binarization import BinaryConv2d, ShiftedPReLU
 from hmr_ros.networks.bidrn.residuals import (
-    FUSION_DOWN, FusionDown, kind_of, LocalResidual, PlainBinary)
+    dense, FUSION_DOWN, FusionDown, kind_of, LocalResidual, STEPPED)
 from hmr_ros.networks.bidrn.variants import Variant
 from hmr_ros.networks.residual_blocks import Bottleneck
 from hmr_ros.networks.resnet import ResNetPlan
@@ -19,7 +19,7 @@ def unit(channels: int, out: int, kernel: int, stride: int, variant: Variant) ->
     """Build the module that takes the place of one convolution of a ResNet."""
     kind = kind_of(channels, out, stride)
     if kind not in variant.residuals:
-        return PlainBinary(channels, out, kernel, stride)
+        return dense(variant.method, channels, out, kernel, stride)
     if kind == FUSION_DOWN:
         return FusionDown(channels, out, kernel)
     return LocalResidual(channels, out, kernel, stride)
@@ -37,20 +37,44 @@ class BinaryBlock(nn.Module):
         for number, (out, kernel, stride) in enumerate(plan, start=1):
             setattr(self, f'conv{number}', unit(channels, out, kernel, stride, variant))
             setattr(self, f'bn{number}', nn.BatchNorm2d(out))
+            if variant.method == 'react' and kernel == 3:
+                setattr(self, f'act{number}', ShiftedPReLU(out))
             channels = out
         stride = max(stride for _, _, stride in plan)
         self.downsample = _shortcut(entered, channels, stride, variant)
         self._clips = variant.identity == 'clipped' or not isinstance(
             self.downsample, nn.Identity)
+        self._joined, self._stepped = _steps(plan, variant)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(N, channels, H, W)` to `(N, out, H / stride, W / stride)`, not clipped."""
         y = x
         for number in range(1, self.count + 1):
-            y = getattr(self, f'bn{number}')(getattr(self, f'conv{number}')(y))
-        if self.downsample is None:
-            return y
-        return y + self.downsample(functional.hardtanh(x) if self._clips else x)
+            found = getattr(self, f'bn{number}')(getattr(self, f'conv{number}')(y))
+            if number == self._joined and self.downsample is not None:
+                found = found + self.downsample(functional.hardtanh(x) if self._clips else x)
+            if number in self._stepped:
+                found = found + y
+            act = getattr(self, f'act{number}', None)
+            y = found if act is None else act(found)
+        return y
+
+
+def _steps(
+        plan: tuple[tuple[int, int, int], ...], variant: Variant) -> tuple[int, tuple[int, ...]]:
+    """
+    Say behind which module the block's shortcut ends, and which have an identity of their own.
+
+    Bi-Real Net and ReActNet go around single convolutions; of a basic block the shortcut is that of
+    the first one.
+    """
+    if variant.method not in STEPPED:
+        return len(plan), ()
+    if plan[0][1] == 3:
+        return 1, tuple(range(2, len(plan) + 1))
+    return len(plan), tuple(
+        number for number, (_, kernel, stride) in enumerate(plan, start=1)
+        if (kernel, stride) == (3, 1))
 
 
 def _shortcut(channels: int, out: int, stride: int, variant: Variant) -> nn.Module | None:
@@ -66,7 +90,7 @@ def _shortcut(channels: int, out: int, stride: int, variant: Variant) -> nn.Modu
 
 def _projection(channels: int, out: int, stride: int, variant: Variant) -> list[nn.Module]:
     if variant.shortcut == 'binary':
-        return [BinaryConv2d(channels, out, 1, stride), nn.BatchNorm2d(out)]
+        return [dense(variant.method, channels, out, 1, stride), nn.BatchNorm2d(out)]
     return [nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)]
 
 

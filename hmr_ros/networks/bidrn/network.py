@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from hmr_ros.networks.bidrn.boxes import BoxNet
 from hmr_ros.networks.bidrn.crops import decode_boxes, roi_align
 from hmr_ros.networks.bidrn.decoders import (
     BodyRotationNet, FaceRegressor, HandRotationNet, PositionNet)
 from hmr_ros.networks.bidrn.encoders import BinaryResNet
-from hmr_ros.networks.bidrn.layout import BODY_JOINTS, HAND_JOINTS
+from hmr_ros.networks.bidrn.layout import BODY_JOINTS, HAND_JOINTS, Plan
 from hmr_ros.networks.bidrn.variants import PARTS, Variant
 from hmr_ros.networks.resnet import ResNet, ResNetPlan
 
@@ -83,7 +82,7 @@ class WholeBody(nn.Module):
     def forward(self, image: torch.Tensor) -> WholePerson:
         """See WholeBody."""
         sizes = self.variant.sizes
-        feature = self.backbone.last_map(functional.interpolate(image, sizes.body, mode='nearest'))
+        feature = self.backbone.last_map(every_second(image, sizes))
         joints, likely = self.body_position_net(feature)
         found = self.box_net(feature, likely)
         # Crops teach the boxes nothing: where they lie has a loss of its own.
@@ -101,6 +100,11 @@ class WholeBody(nn.Module):
         return WholePerson(
             body.root, body.pose, *hand_pose.unbind(1), jaw, body.shape, expression, body.transl,
             joints, hand_joints, *found, boxes)
+
+
+def every_second(image: torch.Tensor, sizes: Plan) -> torch.Tensor:
+    """Pixels `(N, 3, *body)` of the image that the body encoder sees: as nearest neighbours."""
+    return image[:, :, ::sizes.image[0] // sizes.body[0], ::sizes.image[1] // sizes.body[1]]
 
 
 #: of the six numbers of a rotation, rows of two: mirroring in x turns about x alone stay.

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 from hmr_ros.networks.bidrn.layout import Plan, PLANS
 from hmr_ros.networks.bidrn.residuals import (
-    BASE, DOWN_SAMPLE, DOWN_SCALE, FUSION_DOWN, FUSION_UP, KINDS)
+    BASE, DOWN_SAMPLE, DOWN_SCALE, FUSION_DOWN, FUSION_UP, KINDS, METHODS)
 
 PARTS = ('body', 'hand', 'face')
 CHOICES: dict[str, tuple[str, ...]] = {
     'shortcut': ('full', 'binary', 'none'), 'shortcut_pool': ('stride', 'average'),
     'identity': ('raw', 'clipped'), 'boxes': ('binary', 'full'),
-    'box_deconv3': ('full', 'none', 'binary'), 'plan': tuple(PLANS)}
+    'box_deconv3': ('full', 'none', 'binary'), 'plan': tuple(PLANS), 'method': tuple(METHODS)}
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Variant:
     shortcut_pool  how it halves the map: by its stride, or average before it
     identity       around other blocks: raw, or clipped to +-1
     boxes          binary: two deconvolutions and three linear layers of the box network; full
+    method         whose rules modules without a shortcut of their own follow, of
+                   `residuals.METHODS`; others than bidrn's are for networks of these alone
     box_deconv3    its third deconvolution: full, binary, or none, which halves the map of boxes
     """
 
@@ -40,6 +42,7 @@ class Variant:
     identity: str = 'raw'
     boxes: str = 'binary'
     box_deconv3: str = 'full'
+    method: str = 'bidrn'
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -54,6 +57,9 @@ class Variant:
         if self.boxes == 'full' and self.box_deconv3 == 'binary':
             raise ValueError('box_deconv3 of bidrn is binary, but boxes is full; choose boxes: '
                              'binary')
+        if self.method != 'bidrn' and self.residuals:
+            raise ValueError(f'method of bidrn is {self.method}, but residuals is '
+                             f'{", ".join(self.residuals)}; choose none of them')
 
     @property
     def sizes(self) -> Plan:
@@ -67,7 +73,8 @@ _BINARY_SHORTCUT = Variant(shortcut='binary')
 #: rows of the paper's tables by name, for programs.
 NAMED: dict[str, Variant] = {
     'hand4whole': HAND4WHOLE,
-    'bnn': Variant(residuals=(), shortcut='binary', boxes='full'),
+    **{method: Variant(residuals=(), shortcut='binary', boxes='full', method=method)
+       for method in METHODS if method != 'bidrn'},
     'base_lcr': Variant(residuals=(BASE,)),
     'down_scale': Variant(residuals=(BASE, DOWN_SCALE)),
     'fusion_up': Variant(residuals=(BASE, DOWN_SCALE, FUSION_UP)),

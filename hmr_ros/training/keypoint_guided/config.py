@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hmr_ros.training.config_file import read_table
+from hmr_ros.training.config_file import check_choices, read_table
 from hmr_ros.training.errors import TrainingError
 
 
@@ -85,13 +85,9 @@ CHOICES = {'backbone': ('mgfenet', 'resnet34', 'hrnet_w48', 'compact'), 'tokens'
 def read_config(path: str | Path) -> StageConfig:
     """Read a StageConfig; raises TrainingError that names an unknown, missing or wrong key."""
     content = read_table(path, StageConfig, 'stores')
-    for key, allowed in CHOICES.items():
-        if content.get(key, allowed[0]) not in allowed:
-            raise TrainingError(
-                f'{key} in training configuration {path} is {content[key]!r}; allowed: '
-                f'{", ".join(map(str, allowed))}')
     datasets = tuple(_dataset(row, path) for row in content.get('datasets', ()))
     config = StageConfig(**{**content, 'stores': tuple(content['stores']), 'datasets': datasets})
+    check_choices(config, CHOICES, path)
     _check_sources(config, path)
     _check_network(config, path)
     return config

@@ -6,17 +6,17 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import lightning
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
-import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from hmr_ros.training.keypoint_guided.config import StageConfig
 from hmr_ros.training.keypoint_guided.data import training_loader
 from hmr_ros.training.keypoint_guided.linear_trunk import fit_trunk, record
 from hmr_ros.training.keypoint_guided.module import KeypointGuidedModule
 from hmr_ros.training.keypoint_guided.weights import load_weights, save_weights, WeightsFacts
+from hmr_ros.training.trainer import build_trainer
 from hmr_ros.training.turns import steps_done
+
+_MOST_GRADIENT = 5.0
 
 
 def train(
@@ -34,7 +34,10 @@ def train(
         load_weights(module, config.start_from)
     first = devices * steps_done(resume) if resume else 0
     loader = training_loader(config, workers, first)
-    trainer = _trainer(config, out, devices)
+    average = EMAWeightAveraging(
+        decay=0.998, update_starting_at_step=min(200, config.steps // 2))
+    trainer = build_trainer(config, out, config.steps, devices, config.checkpoint_every,
+                            _MOST_GRADIENT, [average])
     trainer.fit(module, loader, ckpt_path=resume)
     path = Path(out) / 'weights.safetensors'
     # All processes end with the same weights; two writers would spoil the file.
@@ -53,18 +56,3 @@ def _finish(module: KeypointGuidedModule, workers: int, first: int, path: Path) 
     body = 'open_body' if config.body == 'open_body' else 'smpl'
     facts = WeightsFacts(config.backbone, config.tokens, body_model=body)
     save_weights(module.state_dict(), path, facts)
-
-
-def _trainer(config: StageConfig, out: str | Path, devices: int) -> lightning.Trainer:
-    average = EMAWeightAveraging(
-        decay=0.998, update_starting_at_step=min(200, config.steps // 2))
-    return lightning.Trainer(
-        devices=devices, precision=config.precision,
-        # Helpers that a stage does not use have no gradient.
-        strategy='ddp_find_unused_parameters_true' if devices > 1 else 'auto',
-        max_steps=config.steps, default_root_dir=out, gradient_clip_val=5.0,
-        logger=CSVLogger(out, name='curves', flush_logs_every_n_steps=50),
-        log_every_n_steps=min(25, max(1, config.steps // 40)), callbacks=[
-            average, RichProgressBar(refresh_rate=20),
-            ModelCheckpoint(out, 'last', every_n_train_steps=config.checkpoint_every, save_top_k=1,
-                            enable_version_counter=False)])

@@ -11,10 +11,11 @@ from hmr_ros.networks.keypoint_guided.pyramid import PyramidNet
 from hmr_ros.networks.mgil import build_pose, PoseNetwork
 from hmr_ros.networks.mgil.downsampling import STRIDED
 from hmr_ros.training import weights_file
+from hmr_ros.training.checkpoint_file import transfer
 from hmr_ros.training.engine_start import start_as_engine
 from hmr_ros.training.mgil.config import PoseConfig
 from hmr_ros.training.mgil.data import PoseCrops
-from hmr_ros.training.mgil.import_checkpoint import read_source, transfer
+from hmr_ros.training.mgil.import_checkpoint import read_source
 from hmr_ros.training.mgil.marginal_heads import read_marginals
 from hmr_ros.training.mgil.module import normalised
 from hmr_ros.training.mgil.take_over import take_over

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hmr_ros.networks.mgil import Downsampling, NAMED, PoseVariant, square
-from hmr_ros.training.config_file import read_table
+from hmr_ros.training.config_file import check_choices, check_least, read_table, wrong
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.mgil.losses import FORMS
 
@@ -108,23 +107,13 @@ def read_config(path: str | Path) -> PoseConfig:
     content = read_table(path, PoseConfig, 'stores')
     config = PoseConfig(**{**content, 'stores': tuple(content['stores']),
                            'recipe': tuple(dict(content.get('recipe') or {}).items())})
-    for key, allowed in CHOICES.items():
-        if getattr(config, key) not in allowed:
-            raise _wrong(path, key, config, ', '.join(allowed))
-    for key, least in (('batch', 2), ('steps', 1), ('pictures', 1), ('smallest', 8)):
-        if getattr(config, key) < least:
-            raise _wrong(path, key, config, f'{least} or more')
+    check_choices(config, CHOICES, path)
+    check_least(config, {'batch': 2, 'steps': 1, 'pictures': 1, 'smallest': 8,
+                         'largest': config.smallest}, path)
     if config.start_engine and config.backbone != 'pyramid':
-        raise _wrong(path, 'backbone', config, 'pyramid, for start_engine is set')
-    if config.largest < config.smallest:
-        raise _wrong(path, 'largest', config, f'smallest, {config.smallest}, or more')
+        raise wrong(config, 'backbone', 'pyramid, for start_engine is set', path)
     try:
         config.variant
     except ValueError as error:
         raise TrainingError(f'training configuration {path}: {error}') from error
     return config
-
-
-def _wrong(path: str | Path, key: str, config: Any, allowed: str) -> TrainingError:
-    return TrainingError(f'{key} in training configuration {path} is {getattr(config, key)!r}; '
-                         f'allowed: {allowed}')

@@ -9,15 +9,13 @@ from pathlib import Path
 import re
 
 import torch
-from torch import nn
 
 from hmr_ros.networks.hrnet import W32, W48
 from hmr_ros.networks.mgil import build_pose, PoseVariant, STRIDED
-from hmr_ros.training.checkpoint_file import read_checkpoint
+from hmr_ros.training.checkpoint_file import read_checkpoint, State, transfer
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.mgil.weights import PoseFacts, save_weights
 
-State = dict[str, torch.Tensor]
 LICENCE = 'unknown: ask the authors of the checkpoint'
 #: which of the two peaks is the score, by the labels of the training.
 SCORE_MODES = {'smoothing': 'max', 'gaussian': 'min'}
@@ -77,27 +75,6 @@ class Source:
     skipped: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """
-    What became of the tensors, by our names.
-
-    loaded   of the checkpoint, in the network now
-    refused  of the checkpoint, without a place of that name and shape in the network
-    fresh    of the network, which keep what they were
-    """
-
-    loaded: tuple[str, ...]
-    refused: tuple[str, ...]
-    fresh: tuple[str, ...]
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        return (f'{len(self.loaded)} tensors loaded, {len(self.refused)} refused, '
-                f'{len(self.fresh)} start fresh')
-
-
 def read_source(path: str | Path) -> Source:
     """Read a checkpoint of any of LAYOUTS; TrainingError when it is of none, or not finite."""
     found = read_checkpoint(path)
@@ -114,23 +91,6 @@ def read_source(path: str | Path) -> Source:
     skipped = tuple(key for key in found if layout.skipped.match(key))
     return Source(layout, {layout.ours(key): value for key, value in found.items()
                            if key not in skipped}, skipped)
-
-
-def transfer(state: State, network: nn.Module) -> Transfer:
-    """
-    Load what fits of a checkpoint's `state` into any network, for further training.
-
-    The rest is named.
-
-    Into a network with another downsampling, everything of the host loads but the layers that were
-    replaced.
-    """
-    own = network.state_dict()
-    fits = {name: value for name, value in state.items()
-            if name in own and own[name].shape == value.shape}
-    network.load_state_dict(fits, strict=False)
-    return Transfer(tuple(fits), tuple(name for name in state if name not in fits),
-                    tuple(name for name in own if name not in fits))
 
 
 def import_checkpoint(

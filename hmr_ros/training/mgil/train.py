@@ -6,9 +6,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
 import torch
 
 from hmr_ros.body import load_body
@@ -19,6 +16,7 @@ from hmr_ros.training.mgil.data import training_loader
 from hmr_ros.training.mgil.module import PoseModule
 from hmr_ros.training.mgil.pictures import training_pictures
 from hmr_ros.training.mgil.weights import PoseFacts, save_weights
+from hmr_ros.training.trainer import build_trainer
 from hmr_ros.training.turns import steps_done
 
 
@@ -36,14 +34,7 @@ def train(
     loader = training_loader(config, training_pictures(config, load_body()), workers, first)
     network = beginning(config, loader.dataset)
     module = PoseModule(config, network.to(memory_format=torch.channels_last))
-    trainer = lightning.Trainer(
-        devices=devices, precision=config.precision, max_steps=config.steps,
-        default_root_dir=out, gradient_clip_val=None,
-        logger=CSVLogger(out, name='curves', flush_logs_every_n_steps=50),
-        log_every_n_steps=min(25, max(1, config.steps // 40)), callbacks=[
-            RichProgressBar(refresh_rate=20),
-            ModelCheckpoint(out, 'last', every_n_train_steps=config.checkpoint_every, save_top_k=1,
-                            enable_version_counter=False)])
+    trainer = build_trainer(config, out, config.steps, devices, config.checkpoint_every)
     trainer.fit(module, loader, ckpt_path=resume)
     path = Path(out) / 'weights.safetensors'
     # All processes end with the same weights; two writers would spoil the file.

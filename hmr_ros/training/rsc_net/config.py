@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hmr_ros.networks.rsc_net.backbone import BACKBONES
 from hmr_ros.perception.rsc_net import ROWS
-from hmr_ros.training.config_file import read_table
+from hmr_ros.training.config_file import check_choices, read_table
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.rsc_net.schedule import at_once, progressive, Schedule
 
@@ -100,10 +100,7 @@ def read_config(path: str | Path) -> RscConfig:
     content = {**content, 'stores': tuple(content['stores']),
                'recipe': tuple(dict(content.get('recipe') or {}).items())}
     config = RscConfig(**content)
-    for key, allowed in (('method', METHODS), ('backbone', BACKBONES)):
-        if getattr(config, key) not in allowed:
-            raise TrainingError(f'{key} in training configuration {path} is '
-                                f'{getattr(config, key)!r}; allowed: {", ".join(allowed)}')
+    check_choices(config, {'method': tuple(METHODS), 'backbone': tuple(BACKBONES)}, path)
     for key in ('start_engine', 'skeletons'):
         if getattr(config, key) and (config.backbone != 'compact' or config.start_from):
             raise TrainingError(f'{key} in training configuration {path} is for the backbone '

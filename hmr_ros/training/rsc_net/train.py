@@ -6,9 +6,6 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
 import numpy as np
 import torch
 
@@ -24,9 +21,10 @@ from hmr_ros.training.rsc_net.module import RscModule
 from hmr_ros.training.rsc_net.rounding import rounded
 from hmr_ros.training.rsc_net.skeletons import teach_regressor
 from hmr_ros.training.rsc_net.weights import CONTRAST, read_network, RscFacts, save_weights
+from hmr_ros.training.trainer import build_trainer
 from hmr_ros.training.turns import steps_done
 
-_CHECKPOINT_EVERY = 500
+_MOST_GRADIENT = 5.0
 #: batches that the statistics of an engine's norms are taken from.
 _MEASURED = 30
 _FACTS = RscFacts()
@@ -49,15 +47,7 @@ def train(
     body = load_body()
     network = _network(config, loader.dataset, body).to(memory_format=torch.channels_last)
     module = RscModule(config, network, body)
-    trainer = lightning.Trainer(
-        devices=devices, precision=config.precision, max_steps=config.schedule.steps,
-        strategy='ddp_find_unused_parameters_true' if devices > 1 else 'auto',
-        default_root_dir=out, gradient_clip_val=5.0,
-        logger=CSVLogger(out, name='curves', flush_logs_every_n_steps=50),
-        log_every_n_steps=min(25, max(1, config.schedule.steps // 40)), callbacks=[
-            RichProgressBar(refresh_rate=20),
-            ModelCheckpoint(out, 'last', every_n_train_steps=_CHECKPOINT_EVERY, save_top_k=1,
-                            enable_version_counter=False)])
+    trainer = build_trainer(config, out, config.schedule.steps, devices, clip=_MOST_GRADIENT)
     if config.schedule.steps:
         trainer.fit(module, loader, ckpt_path=resume)
     Path(out).mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,8 @@
 from hmr_ros.training.synthetic.contact_sheet import contact_sheet
 from hmr_ros.training.synthetic.cutouts import CutoutStore, render_cutouts
 from hmr_ros.training.synthetic.errors import SyntheticError
-from hmr_ros.training.synthetic.generator import CLEAN, Recipe, SyntheticPeople
+from hmr_ros.training.synthetic.generator import SyntheticPeople
+from hmr_ros.training.synthetic.painter import CLEAN, Recipe
 from hmr_ros.training.synthetic.population import Population
 from hmr_ros.training.synthetic.scene import Scene, render_scene, walk_clip
 from hmr_ros.training.synthetic.sequences import render_sequences

@@ -30,12 +30,21 @@ class Anatomy:
     face       (8,)     chin, mouth, nose, eye and brow heights, eye half distance, head centre z,
                         head half depth; metres from the pelvis
     joints     (29, 3)  rest joints and leaves, metres from the pelvis
+    features   (6,)     float64: half width and half height of an eye, half width and half height
+                        of the lips, all in shares of the height from chin to eyes; how much the
+                        lips narrow towards their corners, 0 to 1; z behind which it is the inside
+                        of the mouth, metres
     """
 
     attributes: np.ndarray
     parts: np.ndarray
     face: np.ndarray
     joints: np.ndarray
+    features: np.ndarray
+
+
+#: of a body whose face is known by its proportions only, with a mouth that stays shut.
+FEATURES = np.float64([0.15, 0.07, 0.2, 0.055, 0.0, -9.0])
 
 
 def _along(points: np.ndarray, chain: np.ndarray) -> np.ndarray:
@@ -69,7 +78,8 @@ def study(body: BodyModel) -> Anatomy:
     table[:, REST_X:REST_Z + 1] = rest
     return Anatomy(
         table.astype(np.float32), body.weights.argmax(axis=1).astype(np.uint8),
-        face_measures(rest, body.weights[:, 15]), joints.astype(np.float32))
+        face_measures(rest, body.weights[:, 15]), joints.astype(np.float32),
+        FEATURES)
 
 
 def rest_normals(body: BodyModel) -> np.ndarray:

@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from hmr_ros.body.model import BodyModel
+from hmr_ros.body.model import BodyModel, SkinnedModel
 from hmr_ros.training.synthetic import appearance as ap
 from hmr_ros.training.synthetic import garments
 from hmr_ros.training.synthetic.anatomy import Anatomy, study
 from hmr_ros.training.synthetic.appearance import Look
 from hmr_ros.training.synthetic.cameras import Views
+from hmr_ros.training.synthetic.cutout_file import Cutouts, outermost
 from hmr_ros.training.synthetic.errors import SyntheticError
 from hmr_ros.training.synthetic.labels import project, twist_labels
 from hmr_ros.training.synthetic.lights import shadow_view, tone_curve
@@ -26,23 +26,16 @@ from hmr_ros.training.synthetic.shading import KEY, shade
 _CHUNK = 32
 _SHADOW_PX = 192
 _NEAREST_M = 0.4
-_OUTLINE = 32
 #: how far a joint may lie under the skin that shows it, metres.
 _DEPTH_OF_JOINT = np.float32([0.2, .17, .17, .2, .10, .10, .2, .09, .09, .2, .08, .08, .13, .15,
                               .15, .16, .13, .13, .08, .08, .07, .07, .06, .06] + [.06] * 5)
 
 
 @dataclass(frozen=True)
-class CutoutStore:
+class CutoutStore(Cutouts):
     """
-    N rendered people; row i of each array is person i. Float32, metres, pixels of its own window.
+    Rendered people of an SMPL-format body; float32, metres.
 
-    pixels    (P, 4)        uint8, all people one after the other: R, G, B, part + 1 (0: empty)
-    starts    (N + 1,)      int64, first pixel of each person
-    frames    (N, 4)        int32: x, y of the pixels' first corner in the window, width, height
-    focal     (N,)          focal length, pixels
-    centre    (N, 2)        principal point, pixels; may lie far outside the window
-    outline   (N, 32, 2)    hull of the visible person
     rotmats   (N, 24, 3, 3) parent-relative rotations, root in optical axes
     betas     (N, 10)       shape
     transl    (N, 3)        vertices = skinned vertices + transl
@@ -50,15 +43,8 @@ class CutoutStore:
     markers3d (N, 67, 3)    markers in the camera
     rendered  (N, 96)       1 where nothing of the person hides the keypoint
     phi       (N, 23, 2)    twist labels
-    size      ()            side of the windows, pixels
     """
 
-    pixels: np.ndarray
-    starts: np.ndarray
-    frames: np.ndarray
-    focal: np.ndarray
-    centre: np.ndarray
-    outline: np.ndarray
     rotmats: np.ndarray
     betas: np.ndarray
     transl: np.ndarray
@@ -66,40 +52,6 @@ class CutoutStore:
     markers3d: np.ndarray
     rendered: np.ndarray
     phi: np.ndarray
-    size: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.focal)
-
-    def image(self, index: int) -> np.ndarray:
-        """Pixels `(h, w, 4)` of one person, a view."""
-        _, _, width, height = self.frames[index]
-        return self.pixels[self.starts[index]:self.starts[index + 1]].reshape(height, width, 4)
-
-    def save(self, path: str | Path) -> None:
-        """Write one .npz file."""
-        np.savez(path, **{f.name: getattr(self, f.name) for f in fields(self)})
-
-    @classmethod
-    def load(cls, path: str | Path) -> CutoutStore:
-        """Read a file of `save`; raises SyntheticError when arrays are missing."""
-        with np.load(path) as file:
-            missing = [f.name for f in fields(cls) if f.name not in file]
-            if missing:
-                raise SyntheticError(
-                    f'{path}: no array {missing[0]}; expected a file of rendered people. Render it '
-                    'again')
-            return cls(**{f.name: file[f.name] for f in fields(cls)})
-
-    @classmethod
-    def join(cls, stores: list[CutoutStore]) -> CutoutStore:
-        """Put stores of equal window size together."""
-        if len({int(store.size) for store in stores}) != 1:
-            raise SyntheticError('stores of different window sizes; render them with one size')
-        rows = {f.name: np.concatenate([getattr(s, f.name) for s in stores])
-                for f in fields(cls) if f.name not in ('starts', 'size')}
-        lengths = np.concatenate([np.diff(store.starts) for store in stores])
-        return cls(starts=np.concatenate([[0], np.cumsum(lengths)]), size=stores[0].size, **rows)
 
 
 @dataclass(frozen=True)
@@ -107,12 +59,10 @@ class Crowd:
     """
     N posed people before rendering, in optical axes.
 
-    pose (N, 24, 3) rotation vectors without camera; rotmats (N, 24, 3, 3), betas (N, 10),
-    transl (N, 3), vertices (N, V, 3), joints3d (N, 29, 3), world (N, 24, 3, 3) posed global
-    rotations, up (N, 3), views.
+    rotmats (N, J, 3, 3), betas (N, K), transl (N, 3), vertices (N, V, 3), joints3d (N, 29, 3) with
+    leaves, or (N, J, 3), world (N, J, 3, 3) posed global rotations, up (N, 3), views.
     """
 
-    pose: np.ndarray
     rotmats: np.ndarray
     betas: np.ndarray
     transl: np.ndarray
@@ -132,11 +82,24 @@ def pose_crowd(
         body: BodyModel, pose: np.ndarray, betas: np.ndarray, views: Views) -> Crowd:
     """Put people `pose` (N, 24, 3), `betas` (N, 10) on the ground in front of their cameras."""
     rotmats = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(len(pose), 24, 3, 3)
+    crowd = stand(body, rotmats, betas, views)
+    joints = np.concatenate([crowd.joints3d, crowd.vertices[:, body.leaf_vertices]], axis=1)
+    return replace(crowd, joints3d=joints)
+
+
+def stand(
+        body: SkinnedModel, rotmats: np.ndarray, coefficients: np.ndarray, views: Views) -> Crowd:
+    """
+    Put people on the ground in front of their cameras; `joints3d` are the J of the body.
+
+    rotmats (N, J, 3, 3) without camera and heading, coefficients (N, K)
+    """
+    rotmats = rotmats.copy()
     heading = Rotation.from_euler('y', views.heading[:, None]).as_matrix()
     rotmats[:, 0] = views.rotation @ heading @ rotmats[:, 0]
     rotmats = rotmats.astype(np.float32)
-    zero = np.zeros((len(pose), 3), np.float32)
-    vertices, joints = body.skin(rotmats, betas, zero)
+    zero = np.zeros((len(rotmats), 3), np.float32)
+    vertices, joints = body.skin(rotmats, coefficients, zero)
     up = views.rotation[:, :, 1].astype(np.float32)
     sole = np.einsum('nvk,nk->nv', vertices, up).min(axis=1)
     rise = np.einsum('nk,nk->n', joints[:, 0], up) - sole
@@ -145,9 +108,9 @@ def pose_crowd(
     lack = np.maximum(0, _NEAREST_M - (vertices[:, :, 2] + transl[:, None, 2]).min(axis=1))
     transl[:, 2] += lack
     vertices += transl[:, None]
-    joints29 = np.concatenate([joints + transl[:, None], vertices[:, body.leaf_vertices]], axis=1)
-    world = body.pose_joints(rotmats, betas)[1]
-    return Crowd(pose, rotmats, betas, transl, vertices, joints29, world, up, views)
+    world = body.pose_joints(rotmats, coefficients)[1]
+    return Crowd(rotmats, coefficients, transl, vertices, joints + transl[:, None], world, up,
+                 views)
 
 
 def _shells(
@@ -178,7 +141,7 @@ class Dressed:
 
 
 def dress(
-        body: BodyModel, anatomy: Anatomy, crowd: Crowd, i: int, look: Look) -> Dressed:
+        body: SkinnedModel, anatomy: Anatomy, crowd: Crowd, i: int, look: Look) -> Dressed:
     """Clothe person `i` of a crowd."""
     vertices = np.ascontiguousarray(crowd.vertices[i])
     normals = vertex_normals(vertices, body.faces)
@@ -246,8 +209,8 @@ def draw(
               np.empty(shadow.shape, np.int32), shadow)
     shade(triangles, points, near, person.faces, person.vertices, person.normals,
           person.attributes, person.parts, look.cloths, look.cuts, anatomy.face,
-          float(anatomy.joints[12][1]), light, shadow, view, _open_sky(closeness), look.seed,
-          tone_curve(), picture)
+          anatomy.features, float(anatomy.joints[12][1]), light, shadow, view,
+          _open_sky(closeness), look.seed, tone_curve(), picture)
 
 
 def rendered_keypoints(
@@ -265,10 +228,7 @@ def rendered_keypoints(
 def _outline(mask: np.ndarray) -> np.ndarray:
     """Outermost pixels `(32, 2)` of a mask in 32 directions."""
     spots = cv2.findNonZero(mask).reshape(-1, 2)
-    hull = cv2.convexHull(spots).reshape(-1, 2).astype(np.float32)
-    angles = np.arange(_OUTLINE) / _OUTLINE * 2 * np.pi
-    ways = np.stack([np.cos(angles), np.sin(angles)])
-    return hull[(hull @ ways).argmax(axis=0)]
+    return outermost(cv2.convexHull(spots).reshape(-1, 2).astype(np.float32))
 
 
 def _tight(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -277,22 +237,36 @@ def _tight(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return picture[y:y + h, x:x + w].reshape(-1, 4), np.int32([x, y, w, h])
 
 
-def render_one(
-        body: BodyModel, anatomy: Anatomy, crowd: Crowd, i: int, rng: np.random.Generator,
-        size: int, population: Population = Population()) -> dict[str, np.ndarray]:
-    """Dress and render person `i` of a crowd; `rng` draws clothes and light."""
+def render_picture(
+        body: SkinnedModel, anatomy: Anatomy, crowd: Crowd, i: int, rng: np.random.Generator,
+        size: int, population: Population = Population()
+        ) -> tuple[dict[str, np.ndarray], Window, np.ndarray]:
+    """
+    Dress and render person `i` of a crowd; `rng` draws clothes and light.
+
+    Returns the columns of `Cutouts`, the window and its closeness `(size, size)`.
+    """
     look, light = population.look(rng), population.light(rng, crowd.up[i])
     person = dress(body, anatomy, crowd, i, look)
     window = window_around(person.vertices, crowd.views, i, size)
     picture = np.zeros((size, size, 4), np.uint8)
     closeness = np.zeros((size, size), np.float32)
     draw(person, look, anatomy, light, window, picture, closeness)
+    pixels, frame = _tight(picture)
+    columns = {'pixels': pixels, 'frames': frame, 'focal': np.float32(window.focal),
+               'centre': window.centre.astype(np.float32),
+               'outline': _outline(picture[..., 3])}
+    return columns, window, closeness
+
+
+def render_one(
+        body: BodyModel, anatomy: Anatomy, crowd: Crowd, i: int, rng: np.random.Generator,
+        size: int, population: Population = Population()) -> dict[str, np.ndarray]:
+    """As `render_picture`, with the markers and what of the keypoints is seen."""
+    columns, window, closeness = render_picture(body, anatomy, crowd, i, rng, size, population)
     markers = crowd.vertices[i, body.marker_vertices]
     points = np.concatenate([crowd.joints3d[i], markers])
-    pixels, frame = _tight(picture)
-    return {'pixels': pixels, 'frames': frame, 'focal': np.float32(window.focal),
-            'centre': window.centre.astype(np.float32),
-            'outline': _outline(picture[..., 3]), 'markers3d': markers,
+    return {**columns, 'markers3d': markers,
             'rendered': rendered_keypoints(points, window, closeness)}
 
 
@@ -328,13 +302,4 @@ def render_cutouts(
         rows = _render_chunk(body, anatomy, min(_CHUNK, count - first), rng, size, population)
         for name, values in rows.items():
             columns.setdefault(name, []).extend(values)
-    return to_store(columns, size)
-
-
-def to_store(columns: dict[str, list[np.ndarray]], size: int) -> CutoutStore:
-    """Make a store of one list of rows per array."""
-    rows = {name: np.stack(values) for name, values in columns.items() if name != 'pixels'}
-    pixels = columns['pixels']
-    starts = np.concatenate([[0], np.cumsum([len(p) for p in pixels])])
-    return CutoutStore(
-        pixels=np.concatenate(pixels), starts=starts, size=np.int64(size), **rows)
+    return CutoutStore.of(columns, size)

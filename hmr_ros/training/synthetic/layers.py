@@ -34,7 +34,7 @@ def lay(
     """
     Warp a cut-out onto the canvas.
 
-    canvas (S, S, 3) uint8 and matte (S, S) uint8 are written; pixels (h, w, 4) with 0 in the last
+    canvas (H, W, 3) uint8 and matte (H, W) uint8 are written; pixels (h, w, 4) with 0 in the last
     channel where empty; inverse (2, 3) maps canvas pixels to cut-out pixels; taps x taps samples
     per pixel; table (256, 3) float32 recolours; matte becomes `mark` where the cut-out covers more
     than half; bounds (4,) x0, y0, x1, y1 limits the work.
@@ -74,9 +74,10 @@ def lay_cutout(
         table, mark, np.concatenate([low, high]))
 
 
-def _shape(rng: np.random.Generator, size: int, centre: np.ndarray) -> np.ndarray:
-    """Mask `(size, size)` uint8 of a pole, a board, a table or a blob near `centre`."""
-    mask = np.zeros((size, size), np.uint8)
+def _shape(
+        rng: np.random.Generator, shape: tuple[int, ...], centre: np.ndarray) -> np.ndarray:
+    """Mask `(H, W)` uint8 of a pole, a board, a table or a blob near `centre`."""
+    mask, size = np.zeros(shape, np.uint8), shape[0]
     kind = rng.integers(4)
     if kind == 0:
         axes = tuple(int(v) for v in size * rng.uniform(0.04, 0.2, 2))
@@ -96,6 +97,6 @@ def _shape(rng: np.random.Generator, size: int, centre: np.ndarray) -> np.ndarra
 def lay_occluder(
         rng: np.random.Generator, canvas: np.ndarray, matte: np.ndarray, patch: np.ndarray,
         centre: np.ndarray) -> None:
-    """Put an object with the surface `patch` `(S, S, 3)` in front of everything, at `centre`."""
-    mask = _shape(rng, canvas.shape[0], centre).astype(bool)
+    """Put an object with the surface `patch` `(H, W, 3)` in front of everything, at `centre`."""
+    mask = _shape(rng, canvas.shape[:2], centre).astype(bool)
     canvas[mask], matte[mask] = patch[mask], NOBODY

@@ -12,7 +12,7 @@ from hmr_ros.body.model import BodyModel
 from hmr_ros.training.synthetic.anatomy import study
 from hmr_ros.training.synthetic.cameras import sample_views, Views
 from hmr_ros.training.synthetic.cutouts import (
-    CutoutStore, draw_betas, pose_crowd, render_one, to_store)
+    CutoutStore, draw_betas, pose_crowd, render_one)
 from hmr_ros.training.synthetic.errors import SyntheticError
 from hmr_ros.training.synthetic.labels import twist_labels
 from hmr_ros.training.synthetic.motions import gesture, moments, MOTIONS, OWN_ARMS
@@ -116,4 +116,4 @@ def render_sequences(
             columns.setdefault(key, []).extend(row[key] for row in rows)
         for key, values in known.items():
             columns.setdefault(key, []).extend(values)
-    return to_store(columns, size)
+    return CutoutStore.of(columns, size)

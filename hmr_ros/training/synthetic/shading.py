@@ -146,22 +146,36 @@ def _pattern(at: np.ndarray, cloth: np.ndarray, collar: float, seed: int) -> flo
 
 
 @_device
+def _in_the_mouth(
+        x: float, y: float, z: float, face: np.ndarray, features: np.ndarray) -> bool:
+    """Whether a place of the head lies behind the lips, between the middle of the head and them."""
+    unit = face[3] - face[0]
+    return (face[6] < z < features[5] and x < features[2] * unit and
+            abs(y - face[1]) < 2.0 * features[3] * unit)
+
+
+@_device
 def _paint_face(
-        rgb: np.ndarray, at: np.ndarray, face: np.ndarray, hair: np.ndarray,
-        beard: float) -> None:
+        rgb: np.ndarray, at: np.ndarray, face: np.ndarray, features: np.ndarray,
+        hair: np.ndarray, beard: float) -> None:
     """Eyes, brows, mouth and beard over the skin of the face, in place."""
     x, y = abs(at[an.REST_X]), at[an.REST_Y]
+    if _in_the_mouth(x, y, at[an.REST_Z], face, features):
+        rgb[0], rgb[1], rgb[2] = 0.09, 0.02, 0.02
+        return
     if at[an.REST_Z] < face[6] + 0.25 * face[7]:
         return
     unit = face[3] - face[0]
-    eye = ((x - face[5]) / (0.15 * unit)) ** 2 + ((y - face[3]) / (0.07 * unit)) ** 2
+    eye = (((x - face[5]) / (features[0] * unit)) ** 2 +
+           ((y - face[3]) / (features[1] * unit)) ** 2)
+    lips = features[3] * unit * (1.0 - features[4] * (x / (features[2] * unit)) ** 2)
     if eye < 1.0:
         shade = 0.03 if (x - face[5]) ** 2 < (0.07 * unit) ** 2 else 0.55
         rgb[0], rgb[1], rgb[2] = shade, shade, shade
     elif abs(y - face[4]) < 0.045 * unit and abs(x - face[5]) < 0.19 * unit:
         for k in range(3):
             rgb[k] = 0.3 * rgb[k] + 0.7 * hair[k]
-    elif abs(y - face[1]) < 0.055 * unit and x < 0.2 * unit:
+    elif abs(y - face[1]) < lips and x < features[2] * unit:
         rgb[0], rgb[1], rgb[2] = 0.72 * rgb[0], 0.42 * rgb[1], 0.45 * rgb[2]
     elif y < face[2] - 0.10 * unit and beard > 0.0:
         for k in range(3):
@@ -171,7 +185,7 @@ def _paint_face(
 @_device
 def _albedo(
         at: np.ndarray, slot: int, cloths: np.ndarray, cuts: np.ndarray, face: np.ndarray,
-        collar: float, seed: int, rgb: np.ndarray) -> None:
+        features: np.ndarray, collar: float, seed: int, rgb: np.ndarray) -> None:
     """Linear colour of the surface into `rgb`."""
     cloth = cloths[slot]
     share = _pattern(at, cloth, collar, seed)
@@ -183,7 +197,7 @@ def _albedo(
     for k in range(3):
         rgb[k] = tone * ((1 - share) * cloth[ap.COLOUR + k] + share * cloth[ap.SECOND + k])
     if slot == ap.SKIN and at[an.HEAD] > 0.5:
-        _paint_face(rgb, at, face, cloths[ap.HAIR], cuts[ap.BEARD])
+        _paint_face(rgb, at, face, features, cloths[ap.HAIR], cuts[ap.BEARD])
     if slot == ap.SHOE and at[an.LEG_AT] > 1.8 and at[an.SHEEN] > 0.5:
         rgb[0], rgb[1], rgb[2] = 0.75, 0.75, 0.75
 
@@ -268,16 +282,17 @@ def _mix(
 def shade(
         triangles: np.ndarray, points: np.ndarray, closeness: np.ndarray, faces: np.ndarray,
         vertices: np.ndarray, normals: np.ndarray, attributes: np.ndarray, parts: np.ndarray,
-        cloths: np.ndarray, cuts: np.ndarray, face: np.ndarray, collar: float, light: np.ndarray,
-        shadow: np.ndarray, view: np.ndarray, occlusion: np.ndarray, seed: int,
-        curve: np.ndarray, out: np.ndarray) -> None:
+        cloths: np.ndarray, cuts: np.ndarray, face: np.ndarray, features: np.ndarray,
+        collar: float, light: np.ndarray, shadow: np.ndarray, view: np.ndarray,
+        occlusion: np.ndarray, seed: int, curve: np.ndarray, out: np.ndarray) -> None:
     """
     Colour all pixels that `rasterize` covered.
 
     triangles (H, W) int32 -1 where empty; points (V, 2), closeness (V,), faces (F, 3), vertices and
-    normals (V, 3) in the camera, attributes (V, 10), parts (V,) uint8; cloths, cuts, face, light as
-    their modules say; shadow (S, S) and its view (3, 4); occlusion (H, W) 1 where open; curve
-    (1024,) uint8 from linear light to pixel values. Writes out (H, W, 4) uint8: RGB and part + 1.
+    normals (V, 3) in the camera, attributes (V, 10), parts (V,) uint8; cloths, cuts, face, features
+    and light as their modules say; shadow (S, S) and its view (3, 4); occlusion (H, W) 1 where
+    open; curve (1024,) uint8 from linear light to pixel values. Writes out (H, W, 4) uint8: RGB and
+    part + 1.
     """
     at, n, p = np.empty(an.ATTRIBUTES, np.float32), np.empty(3), np.empty(3)
     rgb, weights = np.empty(3), np.empty(3)
@@ -298,7 +313,7 @@ def shade(
                         weights[1] * vertices[corners[1], k] +
                         weights[2] * vertices[corners[2], k])
             slot = slot_of(at, cuts, face, collar, seed)
-            _albedo(at, slot, cloths, cuts, face, collar, seed, rgb)
+            _albedo(at, slot, cloths, cuts, face, features, collar, seed, rgb)
             loose = cuts[ap.LOOSE_BOTTOM] if slot == ap.BOTTOM else cuts[ap.LOOSE_TOP]
             _fold_normal(n, at, cloths[slot, ap.FOLDS], loose, seed + 11)
             lit = _shadow(shadow, view, p, 0.03)

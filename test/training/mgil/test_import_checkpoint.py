@@ -13,9 +13,9 @@ from torch import nn  # noqa: E402
 
 from hmr_ros.networks.keypoint_guided.hrnet import HRNetW48  # noqa: E402
 from hmr_ros.networks.mgil import build_pose, NAMED, PoseVariant, square, STRIDED  # noqa: E402
+from hmr_ros.training.checkpoint_file import transfer  # noqa: E402
 from hmr_ros.training.errors import TrainingError  # noqa: E402
-from hmr_ros.training.mgil.import_checkpoint import (  # noqa: E402
-    import_checkpoint, read_source, transfer)
+from hmr_ros.training.mgil.import_checkpoint import import_checkpoint, read_source  # noqa: E402
 from hmr_ros.training.mgil.weights import read_network  # noqa: E402
 
 pytestmark = pytest.mark.torch

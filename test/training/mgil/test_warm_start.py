@@ -10,7 +10,7 @@ torch = pytest.importorskip('torch', reason='training needs torch')
 
 from hmr_ros.networks.mgil import build_pose, NAMED, square  # noqa: E402
 from hmr_ros.networks.mgil.block import SpaceToChannel  # noqa: E402
-from hmr_ros.training.mgil.import_checkpoint import transfer  # noqa: E402
+from hmr_ros.training.checkpoint_file import transfer  # noqa: E402
 from hmr_ros.training.mgil.warm_start import embedded_kernel, embedded_state  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hmr_ros.networks.mgil import NAMED
 from hmr_ros.networks.mgil.detector import DetectorVariant
-from hmr_ros.training.config_file import read_table
+from hmr_ros.training.config_file import check_choices, check_least, read_table, wrong
 from hmr_ros.training.errors import TrainingError
 
 
@@ -70,23 +70,13 @@ def read_config(path: str | Path) -> DetectorConfig:
     content = read_table(path, DetectorConfig, 'stores')
     config = DetectorConfig(**{**content, 'stores': tuple(content['stores']),
                                'recipe': tuple(dict(content.get('recipe') or {}).items())})
-    if config.downsampling not in NAMED:
-        raise _wrong(path, 'downsampling', config, ', '.join(NAMED))
+    check_choices(config, {'downsampling': tuple(NAMED)}, path)
     if config.size % 32 or config.size < 32:
-        raise _wrong(path, 'size', config, 'a multiple of 32')
-    for key, least in (('batch', 2), ('steps', 1), ('scenes', 1), ('backgrounds', 1),
-                       ('scene_size', 64), ('smallest', 8), ('zoom', 1)):
-        if getattr(config, key) < least:
-            raise _wrong(path, key, config, f'{least} or more')
-    if config.largest < config.smallest:
-        raise _wrong(path, 'largest', config, f'smallest, {config.smallest}, or more')
+        raise wrong(config, 'size', 'a multiple of 32', path)
+    check_least(config, {'batch': 2, 'steps': 1, 'scenes': 1, 'backgrounds': 1, 'scene_size': 64,
+                         'smallest': 8, 'zoom': 1, 'largest': config.smallest}, path)
     try:
         config.variant
     except ValueError as error:
         raise TrainingError(f'training configuration {path}: {error}') from error
     return config
-
-
-def _wrong(path: str | Path, key: str, config: DetectorConfig, allowed: str) -> TrainingError:
-    return TrainingError(f'{key} in training configuration {path} is {getattr(config, key)!r}; '
-                         f'allowed: {allowed}')

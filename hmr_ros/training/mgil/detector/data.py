@@ -16,7 +16,7 @@ from hmr_ros.training.mgil.detector.config import DetectorConfig
 from hmr_ros.training.mgil.detector.pictures import Scenes
 from hmr_ros.training.mgil.detector.scenes import Scene
 from hmr_ros.training.synthetic import augment, Recipe
-from hmr_ros.training.synthetic.generator import degrade
+from hmr_ros.training.synthetic.painter import degrade
 from hmr_ros.training.turns import turn_of_worker
 
 #: what cameras do to the pictures of a detector; other entries of a Recipe do not apply.

@@ -5,9 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
 import torch
 
 from hmr_ros.networks.mgil.deploy import fold_blocks
@@ -18,6 +15,7 @@ from hmr_ros.training.mgil.detector.data import training_loader
 from hmr_ros.training.mgil.detector.module import DetectorModule
 from hmr_ros.training.mgil.detector.pictures import training_scenes
 from hmr_ros.training.mgil.detector.weights import save_weights
+from hmr_ros.training.trainer import build_trainer
 from hmr_ros.training.turns import steps_done
 
 _MOST_GRADIENT = 10.0
@@ -41,14 +39,8 @@ def train(
     module = DetectorModule(config, network.to(memory_format=torch.channels_last))
     first = devices * steps_done(resume) if resume else 0
     loader = training_loader(config, training_scenes(config), workers, first)
-    trainer = lightning.Trainer(
-        devices=devices, precision=config.precision, max_steps=config.steps,
-        default_root_dir=out, gradient_clip_val=_MOST_GRADIENT,
-        logger=CSVLogger(out, name='curves', flush_logs_every_n_steps=50),
-        log_every_n_steps=min(25, max(1, config.steps // 40)), callbacks=[
-            RichProgressBar(refresh_rate=20),
-            ModelCheckpoint(out, 'last', every_n_train_steps=config.checkpoint_every, save_top_k=1,
-                            enable_version_counter=False)])
+    trainer = build_trainer(
+        config, out, config.steps, devices, config.checkpoint_every, _MOST_GRADIENT)
     trainer.fit(module, loader, ckpt_path=resume)
     path = Path(out) / 'weights.safetensors'
     # All processes end with the same weights; two writers would spoil the file.
