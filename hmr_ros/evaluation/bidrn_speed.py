@@ -125,13 +125,12 @@ def _exported(network: WholeBody, part: str, image: np.ndarray, path: Path) -> P
 
 
 def _written(module: nn.Module, image: np.ndarray, path: Path) -> Path:
-    module = deployable(module)
     with torch.no_grad():
         found = module(torch.from_numpy(image))
     inputs, outputs = (
         [TensorSpec(name, (-1, *array.shape[1:]), 'float32')]
         for name, array in (('image', image), ('found', found)))
-    return write_onnx(module, inputs, outputs, path, 'float32', EXACT, split_binary)
+    return write_onnx(deployable(module), inputs, outputs, path, 'float32', EXACT, split_binary)
 
 
 def _session(path: Path, image: np.ndarray, threads: int) -> Work:
