@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+import pickle
 from typing import Any
 
 from hmr_ros.body import BodyError, load_body, load_whole_body, WholeBodyModel
@@ -12,6 +14,7 @@ from hmr_ros.body.loading import OPEN_BODY
 from hmr_ros.body.whole_body import OPEN_WHOLE_BODY
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -88,7 +91,7 @@ def test_open_whole_body_equals_smplx() -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize('width', [20, 400])
+@pytest.mark.parametrize('width', [20, 110, 400])
 def test_official_layout_equals_smplx(tmp_path: Path, width: int) -> None:
     """Contour, pose correctives, wide shape spaces, and a pickled table nobody asked for."""
     path = fabricated(tmp_path / 'SMPLX_NEUTRAL.npz', width)
@@ -227,6 +230,19 @@ def test_rotations_add_the_mean_hand() -> None:
     np.testing.assert_allclose(
         Rotation.from_matrix(matrices[25:]).as_rotvec(), WHOLE.hands_mean.reshape(-1, 3), atol=1e-6)
     np.testing.assert_array_equal(matrices[:25], np.tile(np.eye(3), (25, 1, 1)))
+
+
+def test_pickled_file_is_the_same_body(tmp_path: Path) -> None:
+    arrays = arrays_of(OPEN_WHOLE_BODY)
+    arrays['J_regressor'] = sparse.csc_matrix(arrays['J_regressor'])
+    del arrays['posedirs']
+    path = tmp_path / 'SMPLX_NEUTRAL.pkl'
+    path.write_bytes(pickle.dumps({**arrays, 'joint2num': {'pelvis': 0}}, protocol=2))
+    loaded = load_whole_body(path)
+    for field in fields(WHOLE):
+        if field.name not in ('name', 'sha256', 'posedirs'):
+            np.testing.assert_array_equal(
+                getattr(loaded, field.name), getattr(WHOLE, field.name), err_msg=field.name)
 
 
 def test_file_is_small() -> None:
