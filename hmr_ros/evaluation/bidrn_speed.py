@@ -8,57 +8,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import tempfile
 from typing import Any
-import warnings
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from hmr_ros.evaluation.popcount_limit import popcount_limit
 from hmr_ros.networks.bidrn import build_network, HAND4WHOLE, NAMED, WholeBody
 from hmr_ros.networks.bidrn.layout import Plan, PLANS
-from hmr_ros.networks.bidrn.network import restored
 from hmr_ros.runtime.benchmark import times_ms
+from hmr_ros.runtime.engine import TensorSpec
 from hmr_ros.runtime.onnx_engine import open_session
 from hmr_ros.runtime.packed_bits import pack_weights, PackedKernel
 from hmr_ros.runtime.packed_file import PackedFile
 from hmr_ros.runtime.packed_layers import line_rows, PackedLayer, Signal, Workplace
 from hmr_ros.runtime.packed_network import PackedWholeBody
+from hmr_ros.training.bidrn.binary_graph import split_binary
+from hmr_ros.training.bidrn.export import deployable, EXACT, export_network
 from hmr_ros.training.bidrn.packing import encoder_plan, write_network
-from hmr_ros.training.onnx_export import OPSET
+from hmr_ros.training.onnx_export import write_onnx
 
 Work = Callable[[], object]
 #: ways to run a network, of which the first is compared with the others.
 PACKED, SAME, HAND = WAYS = ('packed', 'bits as floats', 'hand4whole')
-
-
-class CropsGiven(nn.Module):
-    """The whole network but for its crops, whose samples ONNX has no count for."""
-
-    def __init__(self, network: WholeBody) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-            self, image: torch.Tensor, hands: torch.Tensor, face: torch.Tensor
-            ) -> tuple[torch.Tensor, ...]:
-        """Read `image`, `hands` (N, 2, 3, S, S) and `face` (N, 3, S, S); all but the boxes."""
-        network = self.network
-        sizes = network.variant.sizes
-        feature = network.backbone.last_map(
-            functional.interpolate(image, sizes.body, mode='nearest'))
-        joints, likely = network.body_position_net(feature)
-        found = network.box_net(feature, likely)
-        maps = network.hand_roi_net(hands.transpose(0, 1).flatten(0, 1))
-        hand_joints, _ = network.hand_position_net(maps)
-        hand_joints, pose = restored(
-            hand_joints, network.hand_rotation_net(maps, hand_joints), sizes.hand_cells[2])
-        left, right = maps.chunk(2)
-        body = network.body_rotation_net(
-            (feature, left.flip(3), right), (joints, *hand_joints.unbind(1)))
-        return (*body, *network.face_regressor(network.face_roi_net(face)), pose, joints,
-                hand_joints, *found)
 
 
 class Maps(nn.Module):
@@ -82,7 +54,7 @@ def benchmark_bidrn(
     Returns limit_gmacs, products of bits a second in 1e9 that one thread can count;
     networks, rows of part, way, p50_ms, best_ms and their ratio to packed; layers, rows of layer,
     packed_ms, float_ms, ratio, gmacs, share_of_limit. Ratios are of the best times, for they say
-    least of what else the machine does. The way packed makes the crops too, the others do not.
+    least of what else the machine does.
     """
     tell('how fast this processor counts bits')
     limit = popcount_limit()
@@ -104,16 +76,13 @@ def _network_rows(
     write_network(binary, folder / 'it')
     packed = PackedWholeBody(
         PackedFile((folder / 'it').read_bytes(), folder / 'it'), Workplace(threads))
-    sizes = binary.variant.sizes
-    feeds = _feeds(sizes)
-    works = {('whole', PACKED): lambda: packed(feeds['image'])}
-    for way, network in ((SAME, binary), (HAND, full)):
-        works['whole', way] = _session(CropsGiven(network), feeds, folder, threads)
-    for part, image in _pictures(sizes).items():
-        works[part, PACKED] = lambda part=part, image=image: packed.encode(part, image)
+    works: dict[tuple[str, str], Work] = {}
+    for part, image in _pictures(binary.variant.sizes).items():
+        works[part, PACKED] = lambda part=part, image=image: (
+            packed(image) if part == 'whole' else packed.encode(part, image))
         for way, network in ((SAME, binary), (HAND, full)):
-            works[part, way] = _session(Maps(_encoder(network, part)), {'image': image}, folder,
-                                        threads)
+            path = _exported(network, part, image, folder / 'it.onnx')
+            works[part, way] = _session(path, image, threads)
     for part in ('whole', 'body', 'hand', 'face'):
         tell(f'networks: {part}')
         times = times_ms([works[part, way] for way in WAYS], seconds)[:, 1:]
@@ -141,31 +110,32 @@ def _encoder(network: WholeBody, part: str) -> nn.Module:
 
 
 def _pictures(sizes: Plan) -> dict[str, np.ndarray]:
-    """What the encoders of one person see."""
+    """What the network and the encoders of one person see."""
     rng = np.random.default_rng(0)
-    shapes = {'body': (1, 3, *sizes.body), 'hand': (2, 3, sizes.hand, sizes.hand),
-              'face': (1, 3, sizes.face, sizes.face)}
+    shapes = {'whole': (1, 3, *sizes.image), 'body': (1, 3, *sizes.body),
+              'hand': (2, 3, sizes.hand, sizes.hand), 'face': (1, 3, sizes.face, sizes.face)}
     return {part: rng.random(shape, np.float32) for part, shape in shapes.items()}
 
 
-def _feeds(sizes: Plan) -> dict[str, np.ndarray]:
-    pictures = _pictures(sizes)
-    image = np.random.default_rng(1).random((1, 3, *sizes.image), np.float32)
-    return {'image': image, 'hands': pictures['hand'][None], 'face': pictures['face']}
+def _exported(network: WholeBody, part: str, image: np.ndarray, path: Path) -> Path:
+    """Write a network or one of its encoders as engines are written."""
+    if part == 'whole':
+        return export_network(network, path, 'float32')
+    return _written(Maps(_encoder(network, part)), image, path)
 
 
-def _session(
-        module: nn.Module, feeds: dict[str, np.ndarray], folder: Path, threads: int) -> Work:
-    """Export a module for these feeds and open it in onnxruntime, which folds what is constant."""
-    path = folder / 'it.onnx'
-    with warnings.catch_warnings():
-        # The tracer warns about Python comparisons of shapes, which are static here.
-        warnings.simplefilter('ignore')
-        torch.onnx.export(
-            module.eval(), tuple(torch.from_numpy(value) for value in feeds.values()), str(path),
-            input_names=list(feeds), dynamo=False, opset_version=OPSET)
+def _written(module: nn.Module, image: np.ndarray, path: Path) -> Path:
+    with torch.no_grad():
+        found = module(torch.from_numpy(image))
+    inputs, outputs = (
+        [TensorSpec(name, (-1, *array.shape[1:]), 'float32')]
+        for name, array in (('image', image), ('found', found)))
+    return write_onnx(deployable(module), inputs, outputs, path, 'float32', EXACT, split_binary)
+
+
+def _session(path: Path, image: np.ndarray, threads: int) -> Work:
     session = open_session(path.read_bytes(), path, threads)
-    return lambda: session.run(None, feeds)
+    return lambda: session.run(None, {'image': image})
 
 
 # ---- layers
@@ -219,7 +189,7 @@ def _layer_rows(
         layer = _packed_layer(conv)
         signal = Signal.of(np.ascontiguousarray(image.transpose(0, 2, 3, 1)))
         works = [lambda layer=layer, signal=signal: layer(place, signal),
-                 _session(conv, {'image': image}, folder, threads)]
+                 _session(_written(conv, image, folder / 'it.onnx'), image, threads)]
         packed, floats = (float(row.min()) for row in times_ms(works, seconds)[:, 1:])
         speed = size.products / packed * 1e3
         yield {'layer': str(size), 'packed_ms': packed, 'float_ms': floats,

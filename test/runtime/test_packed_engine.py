@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,10 +22,10 @@ from hmr_ros.perception.recoveries import recovery_for  # noqa: E402
 from hmr_ros.runtime import Engine, EngineError, load_engine, TensorSpec  # noqa: E402
 from hmr_ros.runtime.packed_file import OUTPUTS  # noqa: E402
 from hmr_ros.training.bidrn.packing import export_engine  # noqa: E402
+from hmr_ros.training.bidrn.weights import WholeBodyFacts  # noqa: E402
 from hmr_ros.training.errors import TrainingError  # noqa: E402
 
 pytestmark = pytest.mark.torch
-FACTS = SimpleNamespace(body_model='open_whole_body', licence='Apache-2.0')
 BODY = load_whole_body()
 
 
@@ -35,7 +34,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('engines')
     export_engine(
-        build_network(compact('bidrn')).eval(), BODY, folder, 'bidrn', 'float16', FACTS)
+        build_network(compact('bidrn')).eval(), BODY, folder, 'bidrn', 'float16')
     return folder
 
 
@@ -210,4 +209,9 @@ def test_a_manifest_that_disagrees_with_the_file(packed_engines: Path) -> None:
 def test_weights_of_another_body_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="'smplx'.*'open_whole_body' was given"):
         export_engine(build_network(compact('bidrn')), BODY, tmp_path, 'x', 'float16',
-                      SimpleNamespace(body_model='smplx', licence=''))
+                      WholeBodyFacts(body_model='smplx'))
+
+
+def test_other_kinds_of_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match='float16 or float32, not int8'):
+        export_engine(build_network(compact('bidrn')), BODY, tmp_path, 'x', 'int8')

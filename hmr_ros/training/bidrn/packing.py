@@ -22,34 +22,36 @@ from hmr_ros.networks.bidrn.layout import BOXES, DEPTH, FARTHEST, KNUCKLES
 from hmr_ros.networks.bidrn.residuals import FusionDown, LocalResidual
 from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
 from hmr_ros.runtime.packed_bits import pack_weights, WORD
-from hmr_ros.runtime.packed_file import OUTPUTS, SUFFIX, write_packed
+from hmr_ros.runtime.packed_file import SUFFIX, write_packed
 from hmr_ros.runtime.packed_layers import bend_rows, line_rows
+from hmr_ros.training.bidrn.export import whole_body_tensors
 from hmr_ros.training.bidrn.weights import WholeBodyFacts
 from hmr_ros.training.errors import TrainingError
 from hmr_ros.training.onnx_export import check_body
 
 Arrays = dict[str, np.ndarray]
+#: how weights that are not bits may be stored.
+_STORED = ('float16', 'float32')
 
 
 def export_engine(
-        network: WholeBody, body: WholeBodyModel, folder: str | Path, name: str, weights: str,
-        facts: WholeBodyFacts) -> ManifestEntry:
+        network: WholeBody, body: WholeBodyModel, folder: str | Path, name: str,
+        weights: str = 'float16', facts: WholeBodyFacts = WholeBodyFacts(),
+        training_data: str = '', accuracy: dict[str, Any] | None = None) -> ManifestEntry:
     """
-    Write a network as packed engine `name` into `folder` and its manifest.
+    Write a network as packed engine `name` into `folder` and its manifest; see `write_network`.
 
-    body     whose shapes and poses it knows
-    weights  'float16' or 'float32', how those that are not bits are stored
-
-    Raises TrainingError as `write_network` does, and when the weights know another body.
+    Raises TrainingError as that does, and when the weights are for another body than `body`.
     """
     check_body(facts.body_model, body, OPEN_WHOLE_BODY.stem)
-    path = Path(folder) / f'{name}{SUFFIX}'
+    path, plan = Path(folder) / f'{name}{SUFFIX}', network.variant.sizes
     write_network(network, path, weights)
-    height, width = network.variant.sizes.image
+    inputs, outputs = ({spec.name: spec.shape for spec in tensors}
+                       for tensors in whole_body_tensors(plan))
     entry = ManifestEntry(
-        name, 'bidrn', path.name, file_sha256(path), 0, {'image': (-1, 3, height, width)},
-        {output: (-1, *shape) for output, shape in OUTPUTS.items()}, height, (0, 0, 0), (1, 1, 1),
-        facts.licence, weights=weights, body_model=body.name, body_model_sha256=body.sha256)
+        name, facts.network, path.name, file_sha256(path), 0, inputs, outputs, plan.image[0],
+        (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), facts.licence, weights=weights, body_model=body.name,
+        body_model_sha256=body.sha256, training_data=training_data, accuracy=accuracy or {})
     add_entry(Path(folder), entry)
     return entry
 
@@ -64,6 +66,9 @@ def write_network(network: WholeBody, path: Path, weights: str = 'float16') -> N
     networks of floats, modules without a shortcut of their own, binary or no shortcuts around
     blocks, or clipped ones.
     """
+    if weights not in _STORED:
+        raise TrainingError(f'weights of packed engines are stored as {" or ".join(_STORED)}, not '
+                            f'{weights}; their binary layers have one bit either way')
     header, arrays = packed_network(network)
     write_packed(path, header, arrays, weights)
 
