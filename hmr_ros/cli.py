@@ -162,9 +162,11 @@ def info(
                  'it.')] = 'mgil',
         size: Annotated[Optional[int], typer.Option(
             help='mgil: pixels of the crop, 32, 64 (when left out) or 128; mgil_detector: of the '
-                 'picture, a multiple of 32, 640 when left out.', min=32)] = None,
+                 'picture, a multiple of 32, 640 when left out; digitizer_2k2k: of the image, 512, '
+                 '1024 or 2048 (when left out).', min=32)] = None,
         width: Annotated[float, typer.Option(
-            help="mgil_detector: as a multiple of YOLOv5n's.")] = 1.0,
+            help="mgil_detector: as a multiple of YOLOv5n's; digitizer_2k2k: of the published "
+                 'one, in steps of 1/32.')] = 1.0,
         row: Annotated[str, typer.Option(
             help="bidrn: a row of the paper's tables, such as hand4whole or bnn.")] = 'bidrn',
         json_file: JsonFile = None) -> None:
@@ -184,6 +186,8 @@ def info(
         facts = _detector_sizes(width, downsampling, size or 640)
     elif network == 'bidrn':
         facts = _binary_sizes(row)
+    elif network == 'digitizer_2k2k':
+        facts = _digitizer_sizes(size or 2048, width)
     else:
         _only_keypoint_guided(network)
         facts = _guided_sizes(backbone or 'mgfenet', tokens)
@@ -271,6 +275,29 @@ def _detector_sizes(width: float, downsampling: str, size: int) -> dict[str, Any
          f'{paper["parameters"] / 1e6:.3f}' if paper else ''],
         ['GMAC of one picture', f'{facts["gmacs"]:.3f}',
          f'{paper["gmacs"]:.3f}' if paper else '']])
+    return facts
+
+
+def _digitizer_sizes(size: int, width: float) -> dict[str, Any]:
+    """Show the sizes of the networks of digitizer_2k2k, and return them."""
+    complexity = _require('hmr_ros.evaluation.digitizer_complexity')
+    _allowed('--size', size, complexity.RESOLUTIONS)
+    if width <= 0 or width * 32 % 1:
+        raise CommandError(f'--width is {width:g}; expected a multiple of 1/32')
+    facts = complexity.describe(complexity.Variant(size, width))
+    paper, keys = facts['paper'], ('parameters_by_module', 'gmacs_by_module')
+
+    def row(name: str, here: list[float], sheet: list[float]) -> list[Any]:
+        published = [f'{sheet[0] / 1e6:.3f}', f'{sheet[1]:.2f}'] if sheet else ['', '']
+        return [name, f'{here[0] / 1e6:.3f}', published[0], f'{here[1]:.2f}', published[1]]
+    total = ('parameters', 'gmacs')
+    _table(f'digitizer_2k2k, {size} pixels, width {width:g}: {facts["float16_mb"]:.1f} MB in '
+           'float16', ['', 'parameters, M', 'sheet', 'GMAC of one image', 'sheet'], [
+               *(row(name, [facts[key][name] for key in keys],
+                     [paper[key][name] for key in keys] if paper else [])
+                 for name in facts['parameters_by_module']),
+               row('total', [facts[key] for key in total],
+                   [paper[key] for key in total] if paper else [])])
     return facts
 
 

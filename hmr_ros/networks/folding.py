@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 #: how the networks of this package name a convolution and the norm behind it.
 _PAIRS = (('conv1', 'bn1'), ('conv2', 'bn2'), ('conv3', 'bn3'), ('conv', 'bn'), ('0', '1'),
-          ('3', '4'), ('6', '7'))
+          ('1', '2'), ('3', '4'), ('6', '7'))
 
 
 def convolutions_before_norms(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:

@@ -90,6 +90,17 @@ def test_info_of_mgil_beside_the_sheet(tmp_path):
 
 
 @pytest.mark.torch
+def test_info_of_the_digitizer_beside_the_sheet(tmp_path):
+    run('info', 'digitizer_2k2k', '--size', '512', '--json', str(tmp_path / 'info.json'))
+    facts = json.loads((tmp_path / 'info.json').read_text())
+    assert facts['parameters'] == facts['paper']['parameters'] == 77_655_212
+    assert facts['gmacs'] == pytest.approx(facts['paper']['gmacs'], rel=1e-3)
+    for option, value in (('size', '640'), ('width', '0.3')):
+        with pytest.raises(cli.CommandError, match=f'--{option} is {value}; '):
+            run('info', 'digitizer_2k2k', f'--{option}', value)
+
+
+@pytest.mark.torch
 @pytest.mark.parametrize('network, parameters, saved', [
     # Mega-multiply-accumulates that the split first layer saves: sheet, sections 7 and 8.
     ('rsc_net', 26_977_581, 4.39), ('rsc_temporal', 21_309_597, 4.36)])

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth as the digitizer writes it: length along the ray, encoded (sheet, section 1)."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+#: what networks give where nothing is.
+FRONT_EMPTY, BACK_EMPTY = 6.0, 0.0
+#: of the virtual camera, both ways.
+FIELD_OF_VIEW_DEG = 50.0
+#: D grows by one on so many pixels of an image of CANVAS pixels, and is 2 at length 1.
+_PIXELS, _AT_ONE, _CANVAS = 512.0, 2.0, 2048
+#: units of length per D.
+UNITS_PER_D = _PIXELS / (_CANVAS / (2 * math.tan(math.radians(FIELD_OF_VIEW_DEG / 2))))
+#: of a file: whole numbers per D.
+_FILE_SCALE = 16384
+#: a longer ray or a point nearer to the camera's plane is no body.
+_LONGEST, _NEAREST = 1.9, 0.3
+
+
+def focal_length(side: int) -> float:
+    """Focal length in pixels of the virtual camera with a square image of `side` pixels."""
+    return side / (2 * math.tan(math.radians(FIELD_OF_VIEW_DEG / 2)))
+
+
+def length_of(depth: np.ndarray) -> np.ndarray:
+    """Length d along the ray in units of the encoded depth D: 1 is the subject's distance."""
+    return 1 + (np.asarray(depth) - _AT_ONE) * UNITS_PER_D
+
+
+def depth_of(length: np.ndarray) -> np.ndarray:
+    """Encode length d along the ray, in units; the inverse of `length_of`."""
+    return (np.asarray(length) - 1) / UNITS_PER_D + _AT_ONE
+
+
+def to_file(depth: np.ndarray) -> np.ndarray:
+    """Round D, 0 to below 4, down to the uint16 of a depth picture; 0 is empty."""
+    return np.clip(np.floor(np.asarray(depth, np.float64) * _FILE_SCALE), 0, 65535).astype(
+        np.uint16)
+
+
+def from_file(picture: np.ndarray) -> np.ndarray:
+    """Return D, float32, of the uint16 of a depth picture."""
+    return picture.astype(np.float32) / _FILE_SCALE
+
+
+@functools.lru_cache(maxsize=2)
+def rays(side: int) -> np.ndarray:
+    """
+    Rays of length 1 through the pixels of a square image: float32 `(side, side, 3)`.
+
+    Axes of the camera: right, down, forward. Shared: the array cannot be written.
+    """
+    across = (np.arange(side) + 0.5 - side / 2) / focal_length(side)
+    ray = np.empty((side, side, 3))
+    ray[..., 0], ray[..., 1], ray[..., 2] = across, across[:, None], 1
+    ray = (ray / np.linalg.norm(ray, axis=-1, keepdims=True)).astype(np.float32)
+    ray.flags.writeable = False
+    return ray
+
+
+def points_of(depth: np.ndarray) -> np.ndarray:
+    """Points float32 `(side, side, 3)` of D `(side, side)`, in units in the camera's axes."""
+    return length_of(depth).astype(np.float32)[..., None] * rays(depth.shape[0])
+
+
+def foreground(front: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """
+    Tell where a body is: bool `(side, side)` of both D `(side, side)`.
+
+    Where the front is not behind the back, but for what no body reaches: beyond the length that
+    an empty front decodes to, or at the camera. NaN is background.
+    """
+    near = (_NEAREST < length_of(front) * rays(front.shape[0])[..., 2])
+    return (front <= back) & (length_of(back) <= _LONGEST) & near
+
+
+def to_world(points: np.ndarray) -> np.ndarray:
+    """Turn points or directions' origins `(..., 3)` of the camera's axes to x right, y up, z back.
+
+    The origin is where the subject stands, one unit before the camera (sheet, section 1).
+    """
+    return points * np.float32([1, -1, -1]) + np.float32([0, 0, 1])
