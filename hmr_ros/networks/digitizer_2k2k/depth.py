@@ -31,9 +31,10 @@ class LowDepthNet(Decoder):
 
     def forward(self, image: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
         """
-        Map image `(N, 3, H, W)` and normals `(N, 6, H, W)` to `(N, 3, H, W)`; sides multiples of 16.
+        Map image `(N, 3, H, W)` and normals `(N, 6, H, W)` to `(N, 3, H, W)`.
 
-        Depths D of front and back, 0 to 6, and the chance of being foreground.
+        Depths D of front and back, 0 to 6, and the chance of being foreground. H and W are
+        multiples of 16.
         """
         both = [encode(x, [getattr(self, f'{name}_encoder{level}')
                            for level in range(1, self.levels + 2)])
@@ -48,6 +49,6 @@ def depths(logits: torch.Tensor) -> torch.Tensor:
 
 
 def emptied(depth: torch.Tensor) -> torch.Tensor:
-    """Return the pair `(N, 2, H, W)` of `(N, 3, H, W)`, background where the mask is 0.5 or less."""
+    """Take both depths `(N, 2, H, W)` of `(N, 3, H, W)`; empty where the mask is 0.5 or less."""
     empty = depth.new_tensor([FRONT_EMPTY, BACK_EMPTY])[None, :, None, None]
     return torch.where(depth[:, 2:] > _MASK, depth[:, :2], empty)
