@@ -18,8 +18,6 @@ _PIXELS, _AT_ONE, _CANVAS = 512.0, 2.0, 2048
 UNITS_PER_D = _PIXELS / (_CANVAS / (2 * math.tan(math.radians(FIELD_OF_VIEW_DEG / 2))))
 #: of a file: whole numbers per D.
 _FILE_SCALE = 16384
-#: a longer ray or a point nearer to the camera's plane is no body.
-_LONGEST, _NEAREST = 1.9, 0.3
 
 
 def focal_length(side: int) -> float:
@@ -66,22 +64,3 @@ def rays(side: int) -> np.ndarray:
 def points_of(depth: np.ndarray) -> np.ndarray:
     """Points float32 `(side, side, 3)` of D `(side, side)`, in units in the camera's axes."""
     return length_of(depth).astype(np.float32)[..., None] * rays(depth.shape[0])
-
-
-def foreground(front: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """
-    Tell where a body is: bool `(side, side)` of both D `(side, side)`.
-
-    Where the front is not behind the back, but for what no body reaches: beyond the length that
-    an empty front decodes to, or at the camera. NaN is background.
-    """
-    near = (_NEAREST < length_of(front) * rays(front.shape[0])[..., 2])
-    return (front <= back) & (length_of(back) <= _LONGEST) & near
-
-
-def to_world(points: np.ndarray) -> np.ndarray:
-    """Turn points or directions' origins `(..., 3)` of the camera's axes to x right, y up, z back.
-
-    The origin is where the subject stands, one unit before the camera (sheet, section 1).
-    """
-    return points * np.float32([1, -1, -1]) + np.float32([0, 0, 1])
