@@ -33,8 +33,10 @@ app.add_typer(engines, name='engines')
 console = Console()
 
 JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the report here.')]
-#: networks whose weights can be imported and exported.
+#: networks that can be trained and exported.
 TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil', 'mgil_detector', 'bidrn')
+#: networks whose weights can be imported.
+IMPORTABLE = (*TRAINABLE, 'digitizer_2k2k')
 #: networks that smooth what an image network sees.
 TEMPORAL = ('body_filter', 'rsc_temporal')
 #: what can be judged; the detector is HOG and engines of mgil_detector.
@@ -838,12 +840,19 @@ def import_checkpoint(
         height: Annotated[int, typer.Option(help='mgil: pixels of the crop.', min=32)] = 64,
         width: Annotated[int, typer.Option(help='mgil: pixels of the crop.', min=32)] = 64,
         split_ratio: Annotated[float, typer.Option(help='mgil: bins per pixel.', min=1)] = 3,
-        ) -> None:
+        allow_phase1: Annotated[bool, typer.Option(
+            '--allow-phase1', help='digitizer_2k2k: take a file without high-resolution depth.')
+            ] = False) -> None:
     """Convert a checkpoint of the authors' program; every tensor is used or refused by name."""
     if network == 'mgil_detector':
         raise CommandError('there are no checkpoints of mgil_detector to import; train one')
-    sizes = (height, width, split_ratio) if network == 'mgil' else ()
-    facts = _training(network, 'import_checkpoint').import_checkpoint(file, out, *sizes)
+    own = {'mgil': (height, width, split_ratio),
+           'digitizer_2k2k': (1 if allow_phase1 else 2,)}.get(network, ())
+    importer = _training(network, 'import_checkpoint', IMPORTABLE)
+    facts = importer.import_checkpoint(file, out, *own)
+    if network not in TRAINABLE:
+        console.print(f'wrote {out}: {facts.summary}')
+        return
     body_option = {'mgil': '', 'bidrn': ' --body SMPLX_FILE'}.get(network, ' --body SMPL_FILE')
     console.print(f'wrote {out}: {facts.summary}. Next: hmr export {network} {out} --name NAME'
                   f'{body_option}')
@@ -966,11 +975,11 @@ def _on_dataset(
     return report
 
 
-def _training(network: str, part: str) -> Any:
-    """Import a part of the training of `network` that all of them have."""
-    if network not in TRAINABLE:
+def _training(network: str, part: str, known: tuple[str, ...] = TRAINABLE) -> Any:
+    """Import a part of the training of `network` that all of those `known` have."""
+    if network not in known:
         raise CommandError(
-            f'no network {network!r} in this version; there are {", ".join(TRAINABLE)}')
+            f'no network {network!r} in this version; there are {", ".join(known)}')
     room = {'mgil_detector': 'mgil.detector'}.get(network, network)
     return _require(f'hmr_ros.training.{room}.{part}')
 
@@ -978,7 +987,7 @@ def _training(network: str, part: str) -> Any:
 def _only_keypoint_guided(network: str) -> None:
     if network != 'keypoint_guided':
         raise CommandError(f'no network {network!r} in this version; there are '
-                           f'{", ".join((*TRAINABLE, *TEMPORAL))}')
+                           f'{", ".join((*IMPORTABLE, *TEMPORAL))}')
 
 
 def main() -> None:

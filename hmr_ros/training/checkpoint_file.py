@@ -14,7 +14,8 @@ from hmr_ros.training.errors import TrainingError
 
 State = dict[str, torch.Tensor]
 #: where training programs keep the tensors inside their files.
-CONTAINERS = ('best_state_dict', 'model', 'state_dict', 'gen_state_dict', 'network')
+CONTAINERS = ('best_state_dict', 'model', 'state_dict', 'gen_state_dict', 'network',
+              'model_state_dict')
 
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:

@@ -206,7 +206,8 @@ def test_unknown_variant_is_refused(option, value):
 @pytest.mark.parametrize('network, fault', [
     ('keypoint_guided', 'pose_head.final_layer.weight'),
     ('rsc_net', "none of RSC-Net, SPIN, VIBE: its first key is 'layer.weight'"),
-    ('mgil', "none of mmpose, .*: its first key is 'layer.weight'")])
+    ('mgil', "none of mmpose, .*: its first key is 'layer.weight'"),
+    ('digitizer_2k2k', r'no tensors refine\.\*.*--allow-phase1')])
 def test_import_checkpoint_names_the_fault(network, fault, tmp_path):
     import torch
     torch.save({'layer.weight': torch.zeros(2)}, tmp_path / 'theirs.pth')
