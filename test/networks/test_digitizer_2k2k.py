@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch', reason='networks need torch')
@@ -18,7 +19,12 @@ from hmr_ros.networks.digitizer_2k2k.blocks import Gate, up  # noqa: E402
 from hmr_ros.networks.digitizer_2k2k.depth import emptied  # noqa: E402
 from hmr_ros.networks.folding import fold_norms  # noqa: E402
 from hmr_ros.perception.digitizer import tiles  # noqa: E402
+from hmr_ros.perception.digitizer.alignment import align  # noqa: E402
+from hmr_ros.perception.digitizer.frame import (  # noqa: E402
+    colours_of_training, low_resolution, planes_of)
+from hmr_ros.perception.digitizer.joints import Joints  # noqa: E402
 from hmr_ros.perception.digitizer.parts import PATCHES, RESOLUTIONS  # noqa: E402
+from hmr_ros.perception.digitizer.patches import blend, cut_patches  # noqa: E402
 
 pytestmark = pytest.mark.torch
 TINY = Variant(512, 1 / 16)
@@ -153,6 +159,29 @@ def test_folded_norms_change_nothing(
     fold_norms(folded)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     torch.testing.assert_close(run(folded), run(trained), rtol=0, atol=1e-4)
+
+
+def test_networks_and_what_lies_around_them_fit_together(trained: Digitizer) -> None:
+    """From image and joints to both depths: each shape is what the next one takes."""
+    side = TINY.resolution
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    planes, alignment = planes_of(colours_of_training(image)), align(standing(side), side)
+    normals, depth = trained.low(torch.from_numpy(low_resolution(planes))[None])
+    patches = cut_patches(planes, normals[0].numpy(), alignment)
+    merged = blend({name: trained.parts[name](torch.from_numpy(batch)).numpy()
+                    for name, batch in patches.items()}, alignment)
+    assert merged.shape == (6, side, side) and merged.any(0).mean() > 0.1
+    found = trained.high_depth(emptied(depth), torch.from_numpy(merged)[None])
+    assert found.shape == (1, 3, side, side) and found.isfinite().all()
+
+
+def standing(side: int) -> Joints:
+    """Somebody upright in the middle, from head to foot four fifths of the image high."""
+    points = np.array([
+        (50, 15), (51, 13), (49, 13), (53, 14), (47, 14), (58, 24), (42, 24), (61, 37), (39, 37),
+        (63, 48), (37, 48), (54, 49), (46, 49), (55, 66), (45, 66), (55, 83), (45, 83), (58, 87),
+        (60, 86), (55, 85), (42, 87), (40, 86), (45, 85), *[(64, 52)] * 4, *[(36, 52)] * 4])
+    return Joints(points * side / 100)
 
 
 def tiled(network: Digitizer, pair: torch.Tensor, normals: torch.Tensor, size: int) -> torch.Tensor:

@@ -16,8 +16,8 @@ FIELD_OF_VIEW_DEG = 50.0
 _PIXELS, _AT_ONE, _CANVAS = 512.0, 2.0, 2048
 #: units of length per D.
 UNITS_PER_D = _PIXELS / (_CANVAS / (2 * math.tan(math.radians(FIELD_OF_VIEW_DEG / 2))))
-#: of a file: whole numbers per D.
-_FILE_SCALE = 16384
+#: of a file: whole numbers per D, and the highest.
+_FILE_SCALE, _FILE_MOST = 16384, 65535
 
 
 def focal_length(side: int) -> float:
@@ -36,14 +36,14 @@ def depth_of(length: np.ndarray) -> np.ndarray:
 
 
 def to_file(depth: np.ndarray) -> np.ndarray:
-    """Round D, 0 to below 4, down to the uint16 of a depth picture; 0 is empty."""
-    return np.clip(np.floor(np.asarray(depth, np.float64) * _FILE_SCALE), 0, 65535).astype(
-        np.uint16)
+    """Round D down to the uint16 of a depth picture; 0 is empty, as is what no uint16 holds."""
+    whole = np.floor(np.asarray(depth, np.float64) * _FILE_SCALE)
+    return np.where((whole > 0) & (whole <= _FILE_MOST), whole, 0).astype(np.uint16)
 
 
-def from_file(picture: np.ndarray) -> np.ndarray:
-    """Return D, float32, of the uint16 of a depth picture."""
-    return picture.astype(np.float32) / _FILE_SCALE
+def from_file(picture: np.ndarray, empty: float) -> np.ndarray:
+    """Return D, float32, of the uint16 of a depth picture; `empty` is one of the side's *_EMPTY."""
+    return np.where(picture == 0, empty, picture / _FILE_SCALE).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=2)

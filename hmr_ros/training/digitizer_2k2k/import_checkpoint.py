@@ -66,7 +66,8 @@ def import_checkpoint(
             'of phase 1. Take one of phase 2, or allow phase 1 (--allow-phase1) for the others')
     state = {name: _taken(found, name, value, path) for name, value in _wanted(phase).items()}
     refuse_left(found, 'the digitizer', path)
-    facts = DigitizerFacts(PUBLISHED.resolution, PUBLISHED.width, phase, file_sha256(Path(path)), LICENCE)
+    facts = DigitizerFacts(
+        PUBLISHED.resolution, PUBLISHED.width, phase, file_sha256(Path(path)), LICENCE)
     save_weights(state, out, facts)
     return facts
 
