@@ -3,7 +3,7 @@
 Layers of packed bits on a GPU, as packed_layers.py has them on the processor (bidrn sheet, 7).
 
 Sums are the same integers, and what follows them is computed in the same order: outputs are the
-same numbers, bit by bit. Never run on a device yet: the kernel is compiled for GPUs, and run on the
+same numbers, bit by bit. Not yet run on a device: the kernel is compiled for GPUs, and run on the
 processor by tests.
 """
 
@@ -28,7 +28,9 @@ from hmr_ros.runtime.packed_layers import (
     PackedDeconvolution, PackedLayer, parity_geometries, Signal, Workplace)
 
 #: kernels by their sources; all take arrays, then whole numbers, and have blocks of 32 x 8 threads.
-SOURCES = {'packed_kernel.cu': ('packed_layer',)}
+SOURCES = {
+    'packed_kernel.cu': ('packed_layer',),
+    'packed_floats.cu': ('stem_lines', 'stem_pool', 'project')}
 #: pixels of a side of a block of packed_kernel.cu, its outputs, and the most taps of a side.
 TILE, OUTPUTS, TAPS = 8, 32, 3
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Convolutions of packed bits with all that follows a sum, in one pass (bidrn sheet, section 7): what
-// packed_kernels.py does on the processor, in the same order, so that results are the same numbers.
+// Convolutions of packed bits with all that follows a sum, in one pass (bidrn sheet, section 7):
+// what packed_kernels.py does on the processor, in the same order, so that results are the same
+// numbers.
 //
-// A block computes 8x8 pixels x 32 outputs; a warp has a row of pixels, a lane an output. Weights of
-// a lane then lie in a bank of its own, what a pixel sees is one word for all lanes, values are read
-// and written side by side, and the signs of a pixel's outputs are one ballot.
+// A block computes 8x8 pixels x 32 outputs; a warp has a row of pixels, a lane an output. Weights
+// of a lane then lie in a bank of its own, what a pixel sees is one word for all lanes, values are
+// read and written side by side, and the signs of a pixel's outputs are one ballot.
 
 #define TILE 8
 #define LANES 32
@@ -141,13 +142,55 @@ static __device__ float kept(
     return sum;
 }
 
+// Where an output's line, threshold or sums of taps are, and how far apart its rows lie.
+struct Bends {
+    const int *tap_sums;
+    const float *rows;
+    int padded;
+};
+
+// Add what one branch comes to, of bits and weights of its own.
+static __device__ void add_branch(
+    const Layer &layer, const Corner &corner, const unsigned *bits, const unsigned *weights,
+    const Bends &bends, float *sums)
+{
+    int different[TILE] = {0, 0, 0, 0, 0, 0, 0, 0};
+    convolve(layer, corner, bits, weights, different);
+#pragma unroll
+    for (int pixel = 0; pixel < TILE; ++pixel) {
+        const int full = most(layer, bends.tap_sums, bends.padded, corner.y + threadIdx.y,
+                              corner.x + pixel);
+        sums[pixel] += bent(bends.rows, bends.padded, (float)(full - 2 * different[pixel]));
+    }
+}
+
+// What an output of each pixel of this warp keeps, and what goes around its block.
+static __device__ void shortcuts(
+    const Layer &layer, const Corner &corner, const float *values, const float *around,
+    const float *keep, int output, float *sums)
+{
+    const int y = corner.y + threadIdx.y;
+#pragma unroll
+    for (int pixel = 0; pixel < TILE; ++pixel) {
+        const int x = corner.x + pixel;
+        sums[pixel] = 0;
+        if (y >= layer.out_height || x >= layer.out_width || output >= layer.outputs)
+            continue;
+        const long long to =
+            ((long long)corner.image * layer.out_height + y) * layer.out_width + x;
+        const float more = around ? around[to * layer.outputs + output] : 0;
+        const float some = values ? kept(layer, values, corner.image, y, x, output) : 0;
+        sums[pixel] = fmaf(keep[output], some, more);
+    }
+}
+
 // The grid: tiles of a picture in x, groups of 32 outputs in y, pictures in z; 32 x 8 threads.
 //
-// bits (N, height, width, branches, words); values (N, height, width, branches * channels), or null
-// where nothing is kept; around: as `out`, or null; weights (groups, branches, words, tall * wide,
-// 32); tap_sums (branches, tall * wide, 32 groups); bend (branches, 5, 32 groups); keep (32 groups);
-// out (N, step * out_height, step * out_width, outputs), out_bits: the same with `groups` words.
-// Pixel (y, x) goes to (step y + row, step x + column).
+// bits (N, height, width, branches, words); values (N, height, width, branches * channels), or
+// null where nothing is kept; around: as `out` of step 1, or null; weights (groups, branches,
+// words, tall * wide, 32); tap_sums (branches, tall * wide, 32 groups); bend (branches, 5, 32 groups);
+// keep (32 groups); out (N, step * out_height, step * out_width, outputs), out_bits: the same with
+// `groups` words. Pixel (y, x) goes to (step y + row, step x + column).
 extern "C" __global__ void __launch_bounds__(THREADS) packed_layer(
     const unsigned *bits, const float *values, const float *around, const unsigned *weights,
     const int *tap_sums, const float *bend, const float *keep, float *out, unsigned *out_bits,
@@ -157,33 +200,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) packed_layer(
     const Layer layer = {height, width, words, branches, channels, tall, wide, stride, top, left,
                          out_height, out_width, outputs};
     const Corner corner = corner_of(layer);
-    const int group = blockIdx.y, padded = gridDim.y * LANES;
+    const int group = blockIdx.y, padded = gridDim.y * LANES, taps = tall * wide;
     const int output = group * LANES + threadIdx.x, y = corner.y + threadIdx.y;
     float sums[TILE];
-#pragma unroll
-    for (int pixel = 0; pixel < TILE; ++pixel) {
-        const int x = corner.x + pixel;
-        sums[pixel] = 0;
-        if (y >= out_height || x >= out_width || output >= outputs)
-            continue;
-        const long long to = ((long long)corner.image * out_height + y) * out_width + x;
-        const float more = around ? around[to * outputs + output] : 0;
-        const float some = values ? kept(layer, values, corner.image, y, x, output) : 0;
-        sums[pixel] = fmaf(keep[output], some, more);
-    }
+    shortcuts(layer, corner, values, around, keep, output, sums);
     // The last word may be one that no output is in: all of it is 0.
     for (int branch = 0; branch < (group * LANES < outputs ? branches : 0); ++branch) {
-        int different[TILE] = {0, 0, 0, 0, 0, 0, 0, 0};
-        const int taps = tall * wide;
-        const long long place = ((long long)group * branches + branch) * words * taps * LANES;
-        convolve(layer, corner, bits + branch * words, weights + place, different);
-#pragma unroll
-        for (int pixel = 0; pixel < TILE; ++pixel) {
-            const int full = most(layer, tap_sums + branch * taps * padded + output, padded, y,
-                                  corner.x + pixel);
-            sums[pixel] += bent(bend + branch * 5 * padded + output, padded,
-                                (float)(full - 2 * different[pixel]));
-        }
+        const Bends bends = {tap_sums + branch * taps * padded + output,
+                             bend + branch * 5 * padded + output, padded};
+        const long long first = ((long long)group * branches + branch) * words * taps * LANES;
+        add_branch(layer, corner, bits + branch * words, weights + first, bends, sums);
     }
     if (y >= out_height)
         return;

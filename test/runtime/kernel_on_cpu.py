@@ -21,6 +21,7 @@ HEAD = r'''
 #define __global__
 #define __device__
 #define __launch_bounds__(threads)
+using std::max;
 using std::min;
 struct Index { unsigned x, y, z; };
 static Index blockIdx, threadIdx, blockDim, gridDim;

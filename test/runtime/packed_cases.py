@@ -3,12 +3,22 @@
 
 from __future__ import annotations
 
+from fake_kernels import fake_code, Stand
 import numpy as np
+import pytest
 
 from hmr_ros.runtime.packed_bits import pack_weights, PackedKernel
 from hmr_ros.runtime.packed_cuda import CudaDeconvolution, CudaLayer, CudaPlace, CudaSignal
+from hmr_ros.runtime.packed_encoder import PackedBlock, PackedEncoder, Projection, Stem
 from hmr_ros.runtime.packed_layers import (
     bend_rows, line_rows, PackedDeconvolution, PackedLayer, Signal, Workplace)
+
+
+def place_on_processor() -> CudaPlace:
+    """Return a place of stand-ins, whose kernels g++ compiles."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('hmr_ros.runtime.packed_cuda.compile_kernel', fake_code)
+        return CudaPlace(Stand().session, '8.7')
 
 
 def drawn(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -70,3 +80,50 @@ def signal_for(
     """What a module maps, and what is added to its 6 x 10 pixels of two pictures."""
     x = drawn(rng, 2, 6 * stride, 10 * stride, branches * channels)
     return Signal.of(x), drawn(rng, 2, 6, 10, outputs)
+
+
+def exact_numbers(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Quarters from -1 to 1: floats add up products of them without rounding."""
+    return rng.integers(-4, 5, shape).astype(np.float32) / 4
+
+
+def exact_layer(
+        rng: np.random.Generator, channels: int, outputs: int, side: int, stride: int,
+        branches: int) -> PackedLayer:
+    """As `layer_of`, with slopes that are powers of 2 and offsets that are quarters."""
+    weights = pack_weights(drawn(rng, outputs, branches * channels, side, side), branches)
+    scale = np.full(outputs, 0.5, np.float32)
+    rows = [bend_rows(np.full(outputs, 2.0 ** -5),
+                      (exact_numbers(rng, outputs), np.full(outputs, 0.5),
+                       exact_numbers(rng, outputs)),
+                      scale, exact_numbers(rng, outputs) if branch == 0 else 0.0)
+            for branch in range(branches)]
+    return PackedLayer.of(
+        PackedKernel.of(weights, channels, (side, side)), np.stack(rows), scale, stride)
+
+
+#: blocks of layers as in MODULES.
+LAYOUTS = {
+    'resnet50': [
+        [(64, 64, 1, 1, 1), (64, 64, 3, 1, 1), (64, 256, 1, 1, 1)],
+        [(64, 64, 1, 1, 4), (64, 64, 3, 1, 1), (64, 256, 1, 1, 1)],
+        [(128, 128, 1, 1, 2), (128, 128, 3, 2, 1), (128, 512, 1, 1, 1)]],
+    'resnet18': [
+        [(48, 48, 3, 1, 1), (48, 48, 3, 1, 1)], [(48, 96, 3, 2, 1), (96, 96, 3, 1, 1)],
+        [(96, 96, 3, 1, 1), (96, 96, 3, 1, 1)]]}
+
+
+def exact_encoder(rng: np.random.Generator, layout: str) -> PackedEncoder:
+    """An encoder of three blocks whose maps do not depend on the order of sums."""
+    blocks = []
+    for modules in LAYOUTS[layout]:
+        entered, outputs = modules[0][0] * modules[0][4], modules[-1][1]
+        stride = max(module[3] for module in modules)
+        projection = None
+        if entered != outputs or stride > 1:
+            projection = Projection(exact_numbers(rng, entered, outputs), stride)
+        blocks.append(PackedBlock(
+            tuple(exact_layer(rng, *module) for module in modules), projection))
+    width = LAYOUTS[layout][0][0][0]
+    return PackedEncoder(
+        Stem(exact_numbers(rng, 147, width) / 8, exact_numbers(rng, width)), tuple(blocks))

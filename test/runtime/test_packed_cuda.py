@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 
-from fake_kernels import fake_code, Stand
 from hypothesis import given, settings, strategies as st
 from kernel_on_cpu import COMPILER, compiled
 import numpy as np
@@ -16,7 +15,8 @@ if not COMPILER:
     pytest.skip('running kernels without a GPU needs g++', allow_module_level=True)
 
 from packed_cases import (  # noqa: E402
-    assert_alike, assert_deconvolution_alike, drawn, layer_of, MODULES, signal_for)
+    assert_alike, assert_deconvolution_alike, drawn, layer_of, MODULES, place_on_processor,
+    signal_for)
 
 from hmr_ros.runtime.engine import EngineError  # noqa: E402
 from hmr_ros.runtime.packed_bits import pack, pack_weights, PackedKernel  # noqa: E402
@@ -25,10 +25,8 @@ from hmr_ros.runtime.packed_layers import line_rows, PackedLayer, Signal  # noqa
 
 
 @pytest.fixture(scope='module')
-def place():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('hmr_ros.runtime.packed_cuda.compile_kernel', fake_code)
-        return CudaPlace(Stand().session, '8.7')
+def place() -> CudaPlace:
+    return place_on_processor()
 
 
 @pytest.mark.parametrize('module', MODULES)
