@@ -102,10 +102,13 @@ static __device__ void convolve(
 static __device__ int most(const Layer &layer, const int *tap_sums, int padded, int y, int x)
 {
     int found = layer.channels * layer.tall * layer.wide;
+    const int first = y * layer.stride - layer.top, left = x * layer.stride - layer.left;
+    if (first >= 0 && first + layer.tall <= layer.height && left >= 0
+        && left + layer.wide <= layer.width)
+        return found;
 #pragma unroll 1
     for (int tap = 0; tap < layer.tall * layer.wide; ++tap) {
-        const int row = y * layer.stride - layer.top + tap / layer.wide;
-        const int column = x * layer.stride - layer.left + tap % layer.wide;
+        const int row = first + tap / layer.wide, column = left + tap % layer.wide;
         if (row < 0 || row >= layer.height || column < 0 || column >= layer.width)
             found += tap_sums[tap * padded];
     }
@@ -188,9 +191,9 @@ static __device__ void shortcuts(
 //
 // bits (N, height, width, branches, words); values (N, height, width, branches * channels), or
 // null where nothing is kept; around: as `out` of step 1, or null; weights (groups, branches,
-// words, tall * wide, 32); tap_sums (branches, tall * wide, 32 groups); bend (branches, 5, 32 groups);
-// keep (32 groups); out (N, step * out_height, step * out_width, outputs), out_bits: the same with
-// `groups` words. Pixel (y, x) goes to (step y + row, step x + column).
+// words, tall * wide, 32); tap_sums (branches, tall * wide, 32 groups); bend (branches, 5, 32
+// groups); keep (32 groups); out (N, step * out_height, step * out_width, outputs), out_bits: the
+// same with `groups` words. Pixel (y, x) goes to (step y + row, step x + column).
 extern "C" __global__ void __launch_bounds__(THREADS) packed_layer(
     const unsigned *bits, const float *values, const float *around, const unsigned *weights,
     const int *tap_sums, const float *bend, const float *keep, float *out, unsigned *out_bits,

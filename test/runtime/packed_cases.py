@@ -16,9 +16,14 @@ from hmr_ros.runtime.packed_layers import (
 
 def place_on_processor() -> CudaPlace:
     """Return a place of stand-ins, whose kernels g++ compiles."""
+    return place_of(Stand())
+
+
+def place_of(stand: Stand) -> CudaPlace:
+    """Return a place in the session of stand-ins."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('hmr_ros.runtime.packed_cuda.compile_kernel', fake_code)
-        return CudaPlace(Stand().session, '8.7')
+        return CudaPlace(stand.session, '8.7')
 
 
 def drawn(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from fake_kernels import Stand
 from kernel_on_cpu import COMPILER
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ pytest.importorskip('numba', reason='encoders of the processor, the reference, n
 if not COMPILER:
     pytest.skip('running kernels without a GPU needs g++', allow_module_level=True)
 from packed_cases import (  # noqa: E402
-    assert_same, drawn, exact_encoder, exact_numbers, LAYOUTS, place_on_processor)
+    assert_same, drawn, exact_encoder, exact_numbers, LAYOUTS, place_of, place_on_processor)
 
+from hmr_ros.runtime.engine import EngineError  # noqa: E402
 from hmr_ros.runtime.packed_cuda import CudaPlace  # noqa: E402
 from hmr_ros.runtime.packed_cuda_encoder import (  # noqa: E402
     CudaEncoder, CudaProjection, CudaStem)
@@ -60,3 +62,26 @@ def test_encoders(place: CudaPlace, layout: str) -> None:
         expected = encoder(Workplace(), image)
         assert (expected != 0).any() and expected.std() > 0.1
         np.testing.assert_array_equal(on_gpu(place, image), expected)
+
+
+def test_memory_grows_with_the_people_and_is_freed_with_the_session() -> None:
+    stand, rng = Stand(), np.random.default_rng(0)
+    place = place_of(stand)
+    encoder, blocks, sizes = CudaEncoder.of(place, exact_encoder(rng, 'resnet18')), [], []
+    for count in (1, 2, 2, 2, 2, 2, 2, 1):
+        encoder(place, np.abs(exact_numbers(rng, count, 3, 32, 32)))
+        blocks.append(len(stand.runtime.memory))
+        sizes.append(sum(len(block.buffer) for block in stand.runtime.memory.values()))
+    assert len(set(blocks)) == 1, 'arrays are used again'
+    assert sizes[0] < sizes[1] and sizes[-3:] == sizes[-3:-2] * 3
+    stand.session.close()
+    assert not stand.runtime.memory and not stand.fake_driver.modules
+
+
+def test_kernels_that_cannot_be_started_are_told() -> None:
+    stand = Stand()
+    place = place_of(stand)
+    stand.fake_driver.refuse_launches = True
+    projection = CudaProjection.of(place, Projection(np.ones((8, 8), np.float32), 1))
+    with pytest.raises(EngineError, match='cuLaunchKernel'):
+        projection(place, place.copy_of(np.ones((1, 2, 2, 8), np.float32)))
