@@ -34,11 +34,11 @@ console = Console()
 
 JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the report here.')]
 #: networks whose weights can be imported and exported.
-TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil', 'mgil_detector')
+TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil', 'mgil_detector', 'bidrn')
 #: networks that smooth what an image network sees.
 TEMPORAL = ('body_filter', 'rsc_temporal')
 #: what can be judged; the detector is HOG and engines of mgil_detector.
-JUDGED = ('keypoint_guided', 'rsc_net', 'mgil', 'detector', *TEMPORAL)
+JUDGED = ('keypoint_guided', 'rsc_net', 'mgil', 'bidrn', 'detector', *TEMPORAL)
 Detections = Annotated[Optional[Path], typer.Option(
     help="mgil on coco: boxes of a detector, in COCO's format of results; the true ones when left "
          'out.')]
@@ -703,11 +703,14 @@ def export(
         name: Annotated[Optional[str], typer.Option(
             help='Name of the engine; that of the network when left out.')] = None,
         folder: Annotated[Path, typer.Option(help='Folder with the manifest.')] = Path('engines'),
-        stored_as: Annotated[str, typer.Option(help='float16 or float32.')] = 'float16',
+        stored_as: Annotated[str, typer.Option(
+            help='float16 or float32; bidrn: int8, too, which quantizes its binary layers.')
+            ] = 'float16',
         backend: Annotated[str, typer.Option(
             help='onnx; or packed: bidrn on bits, for the backend packed.')] = 'onnx',
         body_model: Annotated[str, typer.Option(
-            '--body', help='Body of the weights: open_body, or your SMPL file for imported ones.')
+            '--body', help='Body of the weights: open_body, or your SMPL file for imported ones, '
+                           'SMPL-X for bidrn.')
             ] = 'open_body',
         height: Annotated[Optional[int], typer.Option(
             help='mgil_detector: pixels of the picture, a multiple of 32; 384 when left out.')] =
@@ -716,20 +719,28 @@ def export(
             help='mgil_detector: pixels of the picture, a multiple of 32; 512 when left out.')] =
         None) -> None:
     """Export trained or imported weights to an engine and enter it into a manifest."""
-    _allowed('--stored-as', stored_as, ('float16', 'float32'))
+    _allowed('--stored-as', stored_as, (
+        'float16', 'float32', *(['int8'] if network == 'bidrn' else [])))
     _allowed('--backend', backend, ('onnx', 'packed'))
     exporter = _training(network, 'export' if backend == 'onnx' else 'packing')
     from dataclasses import replace
 
-    from hmr_ros.body import load_body
     trained, facts = _training(network, 'weights').read_network(weights)
     size = {name: pixels for name, pixels in (('height', height), ('width', width)) if pixels}
     if size and network != 'mgil_detector':
         raise CommandError(f'--height and --width are for mgil_detector; {network} has one size')
     facts = replace(facts, **size)
     entry = exporter.export_engine(
-        trained, load_body(body_model), folder, name or facts.network, stored_as, facts)
+        trained, _body_of(network, body_model), folder, name or facts.network, stored_as, facts)
     console.print(f'wrote {folder / entry.file}, sha256 {entry.sha256}')
+
+
+def _body_of(network: str, name: str) -> Any:
+    """Load the open body that `network` knows, or the user's file."""
+    from hmr_ros.body import load_body, load_whole_body
+    if network == 'bidrn':
+        return load_whole_body('open_whole_body' if name == 'open_body' else name)
+    return load_body(name)
 
 
 @app.command()
@@ -806,7 +817,7 @@ def import_checkpoint(
         raise CommandError('there are no checkpoints of mgil_detector to import; train one')
     sizes = (height, width, split_ratio) if network == 'mgil' else ()
     facts = _training(network, 'import_checkpoint').import_checkpoint(file, out, *sizes)
-    body_option = '' if network == 'mgil' else ' --body SMPL_FILE'
+    body_option = {'mgil': '', 'bidrn': ' --body SMPLX_FILE'}.get(network, ' --body SMPL_FILE')
     console.print(f'wrote {out}: {facts.summary}. Next: hmr export {network} {out} --name NAME'
                   f'{body_option}')
 
@@ -816,8 +827,8 @@ def evaluate(
         network: Network,
         engine: Annotated[Optional[list[str]], typer.Option(
             help='Name in the manifest, or ONNX file; the first of the network when left out. '
-                 'Engines of rsc_net and detectors, and engines or weights files of mgil, can be '
-                 'compared: repeat for more.')] = None,
+                 'Engines of rsc_net and detectors, and engines or weights files of mgil and bidrn '
+                 'can be compared: repeat for more.')] = None,
         method: Annotated[str, typer.Option(
             help='For the detector: learned, engines beside HOG; or hog alone.')] = 'learned',
         samples: Annotated[Optional[int], typer.Option(
@@ -829,7 +840,7 @@ def evaluate(
             help='Folder for plots and pictures.')] = None,
         dataset: Annotated[Optional[str], typer.Option(
             help='Judge on 3dpw, coco, human36m, mpi_inf_3dhp or mpii instead; mgil: on coco or '
-                 'mpii.')] = None,
+                 'mpii; bidrn: on ehf or agora.')] = None,
         data: Annotated[Path, typer.Option(help='Folder of its official files.')] = Path('.'),
         split: Annotated[Optional[str], typer.Option(
             help='As the dataset calls it; test when left out, mgil: validation of coco, train of '
@@ -845,7 +856,7 @@ def evaluate(
         flip: Flip = False, refine: Refine = None, json_file: JsonFile = None) -> None:
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
     engines, people = engine or [network], samples or 2000
-    if len(engines) > 1 and network not in ('rsc_net', 'mgil', 'detector'):
+    if len(engines) > 1 and network not in ('rsc_net', 'mgil', 'bidrn', 'detector'):
         raise CommandError(f'one engine of {network} at a time; --engine was given '
                            f'{len(engines)} times')
     if network == 'detector':
@@ -856,6 +867,10 @@ def evaluate(
     elif network == 'rsc_net':
         report = _require('hmr_ros.evaluation.rsc_net').run_evaluation(
             engines, people, out, console)
+    elif network == 'bidrn':
+        report = _require('hmr_ros.evaluation.bidrn').run_evaluation(
+            engines, samples or 500, out, console) if dataset is None else _whole_on_dataset(
+            engines, out, dataset, data, body_model, limit)
     elif network == 'mgil':
         look = 'flip' if flip else 'once'
         report = _require('hmr_ros.evaluation.mgil').run_evaluation(
@@ -881,6 +896,14 @@ def _judged_bodies(
             engine, refine, samples, out, console)
     return _require('hmr_ros.evaluation.keypoint_guided').run_evaluation(
         engine, samples, real, out, console=console)
+
+
+def _whole_on_dataset(
+        engines: list[str], out: Path | None, dataset: str, data: Path, body_model: str,
+        limit: int | None) -> dict[str, Any]:
+    """Evaluate whole bodies on a dataset of the user's."""
+    return _require('hmr_ros.evaluation.bidrn_on_dataset').run_evaluation(
+        engines, dataset, data, _body_of('bidrn', body_model), limit, out, console)
 
 
 def _pose_on_dataset(engines: list[str], out: Path | None, *request: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ chumpy objects. The latter two become inert records here, from which the arrays 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import io
 import pickle
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from hmr_ros.body.model import BodyError
 
 
-class _Record:
+class Record:
     """Stands for a foreign object: remembers its state, has no behaviour."""
 
     def __init__(self, *args: Any) -> None:
@@ -28,11 +29,11 @@ class _Record:
         self.state = state if isinstance(state, dict) else {'state': state}
 
 
-class _Chumpy(_Record):
+class _Chumpy(Record):
     """A chumpy.ch.Ch (array under 'x') or chumpy.reordering.Select ('a' and 'idxs')."""
 
 
-class _Sparse(_Record):
+class _Sparse(Record):
     """A scipy.sparse csc_matrix or csr_matrix."""
 
 
@@ -80,7 +81,7 @@ for _module in ('scipy.sparse.csc', 'scipy.sparse._csc'):
 for _module in ('scipy.sparse.csr', 'scipy.sparse._csr'):
     _ALLOWED[_module, 'csr_matrix'] = _Csr
 for _builtin in ('builtins', '__builtin__'):
-    _ALLOWED[_builtin, 'object'] = _Record
+    _ALLOWED[_builtin, 'object'] = Record
     # Python 3 writes the content of an empty array this way for Python 2.
     _ALLOWED[_builtin, 'bytes'] = _no_bytes
 _ALLOWED['copy_reg', '_reconstructor'] = lambda kind, base, state: kind()
@@ -88,25 +89,42 @@ _ALLOWED['copyreg', '_reconstructor'] = _ALLOWED['copy_reg', '_reconstructor']
 
 
 class _ArrayUnpickler(pickle.Unpickler):
+    def __init__(self, content: bytes, more: Mapping[tuple[str, str], Any]) -> None:
+        super().__init__(io.BytesIO(content), encoding='latin1')
+        self._allowed = {**_ALLOWED, **more}
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _ALLOWED[module, name]
+            return self._allowed[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
                 f'it asks for {module}.{name}, which is not an array') from None
+
+
+def load_records(content: bytes, more: Mapping[tuple[str, str], Any]) -> Any:
+    """
+    Read a pickle of arrays, numbers, text, plain containers and what stands for other things.
+
+    more  (module, name) -> what takes its place: subclasses of Record, or functions that only put
+          their arguments somewhere
+
+    Python 2 text is read as Latin-1. Raises pickle.UnpicklingError when the pickle is damaged or
+    asks for anything else.
+    """
+    try:
+        return _ArrayUnpickler(content, more).load()
+    except Exception as error:  # a hostile or damaged pickle can raise anything
+        raise pickle.UnpicklingError(str(error)) from error
 
 
 def load_plain(content: bytes) -> dict[str, Any]:
     """
     Read a pickled dictionary of arrays, numbers, text and plain containers.
 
-    Python 2 text is read as Latin-1. Raises pickle.UnpicklingError when the pickle is damaged,
-    holds something else than a dictionary, or asks for anything that is not an array.
+    Raises pickle.UnpicklingError as `load_records` does, and when it holds something else than a
+    dictionary.
     """
-    try:
-        loaded = _ArrayUnpickler(io.BytesIO(content), encoding='latin1').load()
-    except Exception as error:  # a hostile or damaged pickle can raise anything
-        raise pickle.UnpicklingError(str(error)) from error
+    loaded = load_records(content, {})
     if not isinstance(loaded, dict):
         raise pickle.UnpicklingError(f'it holds a {type(loaded).__name__}, expected a dictionary')
     return {_text(key): value for key, value in loaded.items()}

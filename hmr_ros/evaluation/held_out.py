@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 import hashlib
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from hmr_ros.body.model import BodyModel
+from hmr_ros.body.model import BodyModel, SkinnedModel
 from hmr_ros.evaluation.prediction import Crops
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import CropTransform, MARGIN
@@ -29,6 +30,7 @@ MEAN_POSE_SEED = 77
 #: drawn for the crops; each crop takes a random piece of one.
 BACKGROUNDS = 100
 _CHUNK = 50
+Store = TypeVar('Store')
 
 
 @dataclass(frozen=True)
@@ -53,28 +55,31 @@ class Truth:
 
 def held_out_store(body: BodyModel, count: int) -> CutoutStore:
     """Return `count` rendered people, kept in the user's cache folder."""
-    return _cached(body, f'{count}', lambda: render_cutouts(body, count, seed=SEED))
+    return cached(body, f'{count}', lambda: render_cutouts(body, count, seed=SEED),
+                  CutoutStore.load)
 
 
 def held_out_films(body: BodyModel, count: int, frames: int, rate_hz: float) -> CutoutStore:
     """Return `count` rendered sequences of `frames` frames, kept in the user's cache folder."""
-    return _cached(body, f'{count}x{frames}at{rate_hz:g}', lambda: render_sequences(
-        body, count, frames, SEED, rate_hz))
+    return cached(body, f'{count}x{frames}at{rate_hz:g}', lambda: render_sequences(
+        body, count, frames, SEED, rate_hz), CutoutStore.load)
 
 
-def _cached(body: BodyModel, name: str, render: Callable[[], CutoutStore]) -> CutoutStore:
+def cached(
+        body: SkinnedModel, name: str, render: Callable[[], Store],
+        load: Callable[[str | Path], Store], *files: str) -> Store:
     """
     Load or render and save a store.
 
-    The file name holds a digest of the body and of the code that renders, so that a changed
-    generator never meets old people.
+    The file name holds a digest of the body and of the code that renders, that of `files` with it,
+    so that a changed generator never meets old people.
     """
     digest = hashlib.sha256(body.sha256.encode())
-    for path in sorted(Path(synthetic.__file__).parent.glob('*.py')):
+    for path in (*sorted(Path(synthetic.__file__).parent.glob('*.py')), *map(Path, files)):
         digest.update(path.read_bytes())
     path = cache_folder() / f'held_out_{SEED}_{name}_{digest.hexdigest()[:12]}.npz'
     if path.is_file():
-        return CutoutStore.load(path)
+        return load(path)
     store = render()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.stem + '.part.npz')

@@ -78,7 +78,7 @@ def decode(
 
     transforms the N crops; camera that of the full, rectified image
     """
-    rotmats = body.rotations(_pose(outputs))
+    rotmats = body.rotations(pose_of(outputs))
     betas, expression = (np.asarray(outputs[name], np.float32) for name in ('shape', 'expression'))
     coefficients = np.concatenate([betas, expression], 1)
     joints, hands = joints_of(body, rotmats, coefficients)
@@ -101,7 +101,7 @@ def joints_of(
     return joints, np.concatenate([joints, tips], 1)[:, _HANDS]
 
 
-def _pose(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+def pose_of(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
     """Rotation vectors `(N, 53, 3)`: 22 of the body, 15 of each hand, jaw (sheet, section 1)."""
     names = ('root', 'body_pose', 'left_hand', 'right_hand', 'jaw')
     six = np.concatenate([np.asarray(outputs[name], np.float32) for name in names], 1)

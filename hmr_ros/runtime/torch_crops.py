@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 #: boxes of more than this many pictures' sides are sampled more thinly.
-_LARGEST = 4
+_LARGEST = 8
 
 
 def roi_align(image: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:

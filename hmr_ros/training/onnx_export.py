@@ -14,7 +14,7 @@ import onnx
 from onnx import numpy_helper
 import torch
 
-from hmr_ros.body.model import BodyModel
+from hmr_ros.body.model import SkinnedModel
 from hmr_ros.runtime.engine import TensorSpec
 from hmr_ros.training.errors import TrainingError
 
@@ -58,9 +58,13 @@ def write_onnx(
     return path
 
 
-def check_body(body_model: str, body: BodyModel) -> None:
-    """Raise TrainingError when weights for `body_model` would become an engine for `body`."""
-    if (body_model == 'open_body') != (body.name == 'open_body'):
+def check_body(body_model: str, body: SkinnedModel, known: str = 'open_body') -> None:
+    """
+    Raise TrainingError when weights for `body_model` would become an engine for `body`.
+
+    known  name of the open body that the network has; weights that know another say only so
+    """
+    if (body_model == known) != (body.name == known):
         raise TrainingError(
             f'these weights know the body model {body_model!r}, but {body.name!r} was given; '
             'their betas and markers would mean something else')

@@ -212,8 +212,30 @@ def test_imported_weights_become_an_engine(tmp_path):
     weights = save_weights(state, tmp_path / 'w.safetensors', facts)
     run('export', 'rsc_net', str(weights), '--folder', str(tmp_path))
     assert (tmp_path / 'rsc_temporal.onnx').is_file()
-    with pytest.raises(cli.CommandError, match="'bidrn'.*keypoint_guided, rsc_net, mgil"):
-        run('export', 'bidrn', str(weights), '--folder', str(tmp_path))
+    with pytest.raises(cli.CommandError, match="'digitizer_2k2k'.*keypoint_guided, rsc_net"):
+        run('export', 'digitizer_2k2k', str(weights), '--folder', str(tmp_path))
+
+
+@pytest.mark.torch
+def test_weights_of_bidrn_become_engines_and_are_judged(tmp_path):
+    pytest.importorskip('numba', reason='held-out people are rendered')
+    from dataclasses import asdict
+
+    from hmr_ros.networks.bidrn import build_network, compact
+    from hmr_ros.training.bidrn.weights import save_weights, WholeBodyFacts
+    network = build_network(compact('bidrn'))
+    weights = save_weights(network.state_dict(), tmp_path / 'w.safetensors',
+                           WholeBodyFacts('bidrn', asdict(network.variant)))
+    for stored_as in ('float16', 'int8'):
+        run('export', 'bidrn', str(weights), '--folder', str(tmp_path), '--name', stored_as,
+            '--stored-as', stored_as)
+    run('evaluate', 'bidrn', '--engine', str(weights), '--engine', str(tmp_path / 'int8.onnx'),
+        '--samples', '3', '--json', str(tmp_path / 'r.json'))
+    report = json.loads((tmp_path / 'r.json').read_text())
+    assert [row['engine'] for row in report['rows']] == [
+        f'{tmp_path.name}/w', 'int8'] and 'mpvpe_all_mm' in report['mean_pose']
+    with pytest.raises(cli.CommandError, match='--stored-as'):
+        run('export', 'mgil', str(weights), '--folder', str(tmp_path), '--stored-as', 'int8')
 
 
 @pytest.mark.torch

@@ -23,7 +23,8 @@ from hmr_ros.networks.bidrn.encoders import BinaryResNet  # noqa: E402
 from hmr_ros.networks.bidrn.layout import PLANS  # noqa: E402
 from hmr_ros.networks.bidrn.network import restored  # noqa: E402
 from hmr_ros.networks.bidrn.residuals import (  # noqa: E402
-    BASE, DOWN_SAMPLE, DOWN_SCALE, FUSION_DOWN, FUSION_UP, FusionDown, kind_of, LocalResidual)
+    BASE, DOWN_SAMPLE, DOWN_SCALE, FUSION_DOWN, FUSION_UP, FusionDown, kind_of, LocalResidual,
+    PlainBinary, ScaledBoth, ShiftedBinary, SignsAlone)
 from hmr_ros.networks.resnet import ResNet, RESNET18, RESNET50  # noqa: E402
 from hmr_ros.perception.rotations import axis_angle_to_matrix, matrix_to_6d  # noqa: E402
 
@@ -335,3 +336,81 @@ def test_every_weight_learns() -> None:
     sum(value.float().square().mean() for value in found if value.requires_grad).backward()
     idle = [name for name, value in network.named_parameters() if value.grad is None]
     assert not idle
+
+
+# ---- rules of other binary networks
+
+def test_bnn_has_no_scale_and_straight_gradients() -> None:
+    layer, x = SignsAlone(3, 2, 3), random(1, 3, 5, 5).requires_grad_()
+    with torch.no_grad():
+        layer.weight.copy_(random(2, 3, 3, 3, seed=1))
+    found = layer(x)
+    torch.testing.assert_close(found, functional.conv2d(
+        signs(x.detach()), signs(layer.weight.detach()), padding=1))
+    found.sum().backward()
+    passed = functional.conv_transpose2d(
+        torch.ones_like(found), signs(layer.weight.detach()), padding=1)
+    torch.testing.assert_close(x.grad, passed * (x.detach().abs() <= 1))
+
+
+def test_xnor_scales_by_weights_and_by_what_it_reads() -> None:
+    layer, x = ScaledBoth(4, 3, 3, 2), random(2, 4, 8, 6)
+    found = layer(x)
+    # Written out for one place, as the paper has it: windows of the input's mean sizes.
+    window = functional.pad(x, (1, 1, 1, 1))[0, :, 2:5, 2:5]
+    inside = window.abs().mean()
+    weight = layer.weight[1].detach()
+    expected = inside * weight.abs().mean() * (
+        window.sign() * torch.where(weight >= 0, 1.0, -1.0)).sum()
+    torch.testing.assert_close(found[0, 1, 1, 1].detach(), expected)
+
+
+def test_scales_of_xnor_are_taught() -> None:
+    layer = ScaledBoth(2, 1, 1)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[[[3.0]], [[-5.0]]]]))
+    layer(torch.ones(1, 2, 1, 1)).sum().backward()
+    # Nothing passes the signs beyond 1, and the mean size has a gradient of sign / 2.
+    assert layer.weight.grad.flatten().tolist() == [0.0, -0.0]
+    layer.zero_grad()
+    layer(torch.tensor([[[[1.0]], [[-1.0]]]])).sum().backward()
+    assert layer.weight.grad.flatten().tolist() == [1.0, -1.0]
+
+
+def test_levels_of_react_move_its_signs() -> None:
+    layer, plain = ShiftedBinary(3, 2, 3), PlainBinary(3, 2, 3)
+    x = random(1, 3, 5, 5)
+    with torch.no_grad():
+        plain.weight.copy_(layer.weight)
+        layer.level.copy_(torch.tensor([0.5, -0.2, 0.1]))
+    torch.testing.assert_close(layer(x), plain(x - layer.level[:, None, None]))
+
+
+@pytest.mark.parametrize('method', ['bireal', 'react'])
+def test_shortcuts_around_single_convolutions(method: str) -> None:
+    """A block of dead norms passes on what it reads, and what its shortcut makes of that."""
+    variant = compact(method)
+    network = BinaryResNet(variant.sizes.body_net, variant).eval()
+    same, halving = network.layer1[1], network.layer2[0]
+    for block in (same, halving):
+        for norm in (block.bn1, block.bn2):
+            nn.init.zeros_(norm.weight)
+    for module in (*same.modules(), *halving.modules()):
+        if isinstance(module, ShiftedPReLU):
+            nn.init.ones_(module.beta)
+    x = random(1, 48, 8, 6)
+    torch.testing.assert_close(same(x), x)
+    torch.testing.assert_close(halving(x), halving.downsample(functional.hardtanh(x)))
+
+
+def test_a_bottleneck_steps_over_its_middle_alone() -> None:
+    network = BinaryResNet(RESNET50, NAMED['bireal']).eval()
+    block, x = network.layer1[1], random(1, 256, 4, 4)
+    nn.init.zeros_(block.bn2.weight)
+    expected = x + block.bn3(block.conv3(block.bn1(block.conv1(x))))
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_rules_of_others_are_for_networks_without_residuals() -> None:
+    with pytest.raises(ValueError, match='method of bidrn is bnn'):
+        Variant(method='bnn')

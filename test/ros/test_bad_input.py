@@ -10,7 +10,7 @@ import hashlib
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 import pytest
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from hmr_ros.msg import PersonBoxArray, SmplArray

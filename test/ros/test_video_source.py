@@ -11,7 +11,6 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from hmr_ros.nodes import video_source
 from hmr_ros.nodes.pairing import nanoseconds
-from hmr_ros.nodes.qos import image_qos
 from hmr_ros.nodes.video_source import VideoSourceNode
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.video import SourceKind

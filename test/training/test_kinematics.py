@@ -11,7 +11,7 @@ torch = pytest.importorskip('torch', reason='training needs torch')
 from hmr_ros.body import load_body  # noqa: E402
 from hmr_ros.perception import rotations  # noqa: E402
 from hmr_ros.training.kinematics import (  # noqa: E402
-    matrices_from_6d, pose_joints, RestSkeleton)
+    axis_angles, matrices_from_6d, matrices_from_axis_angles, pose_joints, RestSkeleton)
 
 pytestmark = pytest.mark.torch
 
@@ -38,3 +38,26 @@ def test_no_numbers_at_all_stay_finite() -> None:
     numbers = torch.zeros(2, 144, requires_grad=True)
     matrices_from_6d(numbers).sum().backward()
     assert torch.isfinite(numbers.grad).all()
+
+
+def test_axis_angles_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(500, 3)) * np.array([[1e-9], [1e-4], [0.1], [1.0], [3.0]]).repeat(
+        100, 0)
+    found = matrices_from_axis_angles(torch.from_numpy(vectors))
+    expected = Rotation.from_rotvec(vectors)
+    np.testing.assert_allclose(found, expected.as_matrix(), atol=1e-7)
+    np.testing.assert_allclose(axis_angles(found), expected.as_rotvec(), atol=1e-7)
+
+
+def test_axis_angles_teach_everywhere() -> None:
+    """At no turn, too, and at half a turn, where upright people stand."""
+    draw = torch.Generator().manual_seed(0)
+    noise = 0.3 * torch.randn(6, 3, dtype=torch.float64, generator=draw)
+    for middle in (torch.zeros(3), torch.tensor([np.pi - 0.5, 0, 0])):
+        vectors = (middle + noise).requires_grad_()
+        assert torch.autograd.gradcheck(
+            lambda turns: axis_angles(matrices_from_axis_angles(turns)), vectors)
+    still = torch.zeros(2, 3, requires_grad=True)
+    axis_angles(matrices_from_axis_angles(still)).sum().backward()
+    torch.testing.assert_close(still.grad, torch.ones(2, 3))

@@ -10,19 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from hmr_ros.body.whole_body import WholeBodyModel
+from hmr_ros.body.whole_body import OPEN_WHOLE_BODY, WholeBodyModel
 from hmr_ros.networks.bidrn import WholeBody
 from hmr_ros.networks.bidrn.binarization import BINARY_LAYERS
-from hmr_ros.networks.bidrn.layout import (
-    BODY_JOINTS, BODY_POSE, EXPRESSION, HAND_JOINTS, HAND_POSE, Plan, SHAPE)
+from hmr_ros.networks.bidrn.layout import Plan
 from hmr_ros.runtime.engine import TensorSpec
 from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
+from hmr_ros.runtime.packed_file import OUTPUTS
 from hmr_ros.training.bidrn.binary_graph import quantize_binary, split_binary
 from hmr_ros.training.bidrn.weights import WholeBodyFacts
-from hmr_ros.training.errors import TrainingError
-from hmr_ros.training.onnx_export import OPSET, write_onnx
+from hmr_ros.training.onnx_export import check_body, OPSET, write_onnx
 
-#: beginnings of the names of tensors that are float32 in any file: scales of sums, see split_binary.
+#: beginnings of the names of tensors that are float32 in any file: scales behind sums.
 EXACT = ('scale',)
 #: how the file says its weights, and what is done to binary layers for it.
 STORED = {'float32': split_binary, 'float16': split_binary, 'int8': quantize_binary}
@@ -52,22 +51,8 @@ def export_network(network: WholeBody, path: str | Path, weights: str = 'float16
 
 def whole_body_tensors(plan: Plan) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return inputs and outputs of an engine; sizes are those of `WholePerson`."""
-    shapes: dict[str, tuple[int, ...]] = {
-        'root': (6,), 'body_pose': (6 * BODY_POSE,), 'left_hand': (6 * HAND_POSE,),
-        'right_hand': (6 * HAND_POSE,), 'jaw': (6,), 'shape': (SHAPE,),
-        'expression': (EXPRESSION,), 'transl': (3,), 'body_joints': (len(BODY_JOINTS), 3),
-        'hand_joints': (2, len(HAND_JOINTS), 3), 'centres': (3, 2), 'sizes': (3, 2),
-        'boxes': (3, 4)}
     return ((TensorSpec('image', (-1, 3, *plan.image), 'float32'),),
-            tuple(TensorSpec(name, (-1, *shape), 'float32') for name, shape in shapes.items()))
-
-
-def check_body(facts: WholeBodyFacts, body: WholeBodyModel) -> None:
-    """Raise TrainingError when weights of one body would become an engine for another."""
-    if (facts.body_model == 'open_whole_body') != (body.name == 'open_whole_body'):
-        raise TrainingError(
-            f'these weights know the body model {facts.body_model!r}, but {body.name!r} was given; '
-            'their shapes would mean something else')
+            tuple(TensorSpec(name, (-1, *shape), 'float32') for name, shape in OUTPUTS.items()))
 
 
 def export_engine(
@@ -79,13 +64,13 @@ def export_engine(
 
     Raises TrainingError when the weights are for another body than `body`.
     """
-    check_body(facts, body)
+    check_body(facts.body_model, body, OPEN_WHOLE_BODY.stem)
     path, plan = Path(folder) / f'{name}.onnx', network.variant.sizes
     export_network(network, path, weights)
     inputs, outputs = ({spec.name: spec.shape for spec in tensors}
                        for tensors in whole_body_tensors(plan))
     entry = ManifestEntry(
-        name, facts.network, path.name, file_sha256(path), OPSET, inputs, outputs, plan.image[1],
+        name, facts.network, path.name, file_sha256(path), OPSET, inputs, outputs, plan.image[0],
         (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), facts.licence, weights=weights, body_model=body.name,
         body_model_sha256=body.sha256, training_data=training_data, accuracy=accuracy or {})
     add_entry(Path(folder), entry)

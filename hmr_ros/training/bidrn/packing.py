@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hmr_ros.body.whole_body import WholeBodyModel
+from hmr_ros.body.whole_body import OPEN_WHOLE_BODY, WholeBodyModel
 from hmr_ros.networks.bidrn import NAMED, WholeBody
 from hmr_ros.networks.bidrn.binarization import (
     BinaryDeconv2d, BinaryLinear, ShiftedPReLU, weight_scale)
@@ -24,9 +24,10 @@ from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
 from hmr_ros.runtime.packed_bits import pack_weights, WORD
 from hmr_ros.runtime.packed_file import SUFFIX, write_packed
 from hmr_ros.runtime.packed_layers import bend_rows, line_rows
-from hmr_ros.training.bidrn.export import check_body, whole_body_tensors
+from hmr_ros.training.bidrn.export import whole_body_tensors
 from hmr_ros.training.bidrn.weights import WholeBodyFacts
 from hmr_ros.training.errors import TrainingError
+from hmr_ros.training.onnx_export import check_body
 
 Arrays = dict[str, np.ndarray]
 #: how weights that are not bits may be stored.
@@ -42,7 +43,7 @@ def export_engine(
 
     Raises TrainingError as that does, and when the weights are for another body than `body`.
     """
-    check_body(facts, body)
+    check_body(facts.body_model, body, OPEN_WHOLE_BODY.stem)
     path, plan = Path(folder) / f'{name}{SUFFIX}', network.variant.sizes
     write_network(network, path, weights)
     inputs, outputs = ({spec.name: spec.shape for spec in tensors}

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from hmr_ros.networks.keypoint_guided.compact import Reading
 from hmr_ros.networks.keypoint_guided.prediction import Prediction
-from hmr_ros.training.keypoint_guided.losses import heatmap_targets, known_mean, loss_terms, trust
+from hmr_ros.training.keypoint_guided.losses import heatmap_targets, loss_terms, trust
 
 #: spread of the target maps, in cells of an eighth of the crop's side.
 MAP_SIGMA = 0.9

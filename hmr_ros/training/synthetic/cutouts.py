@@ -17,11 +17,11 @@ from hmr_ros.training.synthetic.appearance import Look
 from hmr_ros.training.synthetic.cameras import Views
 from hmr_ros.training.synthetic.cutout_file import Cutouts, outermost
 from hmr_ros.training.synthetic.errors import SyntheticError
-from hmr_ros.training.synthetic.labels import project, twist_labels
+from hmr_ros.training.synthetic.labels import twist_labels
 from hmr_ros.training.synthetic.lights import shadow_view, tone_curve
 from hmr_ros.training.synthetic.population import Population
 from hmr_ros.training.synthetic.rasterizer import rasterize, vertex_normals
-from hmr_ros.training.synthetic.shading import KEY, shade
+from hmr_ros.training.synthetic.shading import shade
 
 _CHUNK = 32
 _SHADOW_PX = 192
