@@ -11,6 +11,8 @@
 #define TILE 8
 #define LANES 32
 #define THREADS (TILE * LANES)
+// Blocks that a multiprocessor should hold: with 80 registers a thread nothing is spilled.
+#define BLOCKS 3
 // Words of a pixel that are in shared memory at once.
 #define CHUNK 8
 // The most taps of a side, and pixels of a side that a tile sees with them and stride 2.
@@ -194,7 +196,7 @@ static __device__ void shortcuts(
 // words, tall * wide, 32); tap_sums (branches, tall * wide, 32 groups); bend (branches, 5, 32
 // groups); keep (32 groups); out (N, step * out_height, step * out_width, outputs), out_bits: the
 // same with `groups` words. Pixel (y, x) goes to (step y + row, step x + column).
-extern "C" __global__ void __launch_bounds__(THREADS) packed_layer(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) packed_layer(
     const unsigned *bits, const float *values, const float *around, const unsigned *weights,
     const int *tap_sums, const float *bend, const float *keep, float *out, unsigned *out_bits,
     int height, int width, int words, int branches, int channels, int tall, int wide, int stride,

@@ -20,7 +20,7 @@ HEAD = r'''
 #include <utility>
 #define __global__
 #define __device__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 using std::max;
 using std::min;
 struct Index { unsigned x, y, z; };

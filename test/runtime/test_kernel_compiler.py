@@ -33,7 +33,7 @@ def test_nvrtc_compiles_the_kernels(nvrtc, capability, source):
             compile_kernel(source, capability)
         return
     code = compile_kernel(source, capability)
-    names = re.findall(rb'__global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(',
+    names = re.findall(rb'__global__ void (?:__launch_bounds__\([^)]+\) )?(\w+)\(',
                        source.read_bytes())
     assert code.startswith(b'\x7fELF') and names and all(name in code for name in names)
 
