@@ -114,7 +114,8 @@ class CropKernel:
         if size <= len(self._pinned):
             return
         if len(self._pinned):
-            self._session.give_back(self._device, self._pinned)
+            self._session.free_device(self._device)
+            self._session.free_pinned(self._pinned)
             self._pinned = np.empty(0, np.uint8)
         # With a quarter to spare, so that people who come nearer do not ask for more each time.
         self._device = self._session.device_memory(size + size // 4)

@@ -133,11 +133,14 @@ class CudaSession:
         self._pinned_memory.append(address)
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
-    def give_back(self, device: int, pinned: np.ndarray) -> None:
-        """Free memory before the end; nothing that was enqueued may still use it."""
-        self._device_memory.remove(device)
+    def free_device(self, address: int) -> None:
+        """Free memory of the GPU before the end; nothing that was enqueued may still use it."""
+        self._device_memory.remove(address)
+        self._cuda.take(self._runtime.cudaFree(address), 'freeing GPU memory (cudaFree)')
+
+    def free_pinned(self, pinned: np.ndarray) -> None:
+        """Free pinned memory before the end; nothing that was enqueued may still use it."""
         self._pinned_memory.remove(pinned.ctypes.data)
-        self._cuda.take(self._runtime.cudaFree(device), 'freeing GPU memory (cudaFree)')
         self._cuda.take(self._runtime.cudaFreeHost(pinned.ctypes.data),
                         'freeing pinned memory (cudaFreeHost)')
 

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hmr_ros.runtime.packed_kernels import clipped_rows, pool_line, seen_by_stem
-from hmr_ros.runtime.packed_layers import PackedLayer, Signal, Workplace
+from hmr_ros.runtime.packed_layers import Signal, Workplace
 
 #: lines of the stem that are computed at once: what they see stays in the processor's cache.
 _LINES = 4
@@ -40,13 +41,17 @@ class Projection:
 
 @dataclass(frozen=True)
 class PackedBlock:
-    """Layers around a shortcut, which is the block's own input where there is no projection."""
+    """
+    Layers around a shortcut, which is the block's own input where there is no projection.
 
-    layers: tuple[PackedLayer, ...]
-    projection: Projection | None
+    All of them are of the processor, or all CudaLayers with a CudaProjection.
+    """
 
-    def __call__(self, place: Workplace, signal: Signal) -> Signal:
-        """Map a Signal."""
+    layers: tuple[Any, ...]
+    projection: Any | None
+
+    def __call__(self, place: Any, signal: Any) -> Any:
+        """Map a Signal in a Workplace, or a CudaSignal in a CudaPlace."""
         around = signal.values
         found = signal
         for layer in self.layers[:-1]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 import math
@@ -145,6 +145,12 @@ class PackedLayer:
         chunks = np.arange(branches) * self.kernel.channels
         return (pixels[:, None] + chunks).ravel()
 
+    def geometry(self, height: int, width: int) -> Geometry:
+        """What pixels see of a map of this size."""
+        tall, wide = self.kernel.size
+        return Geometry(tall, wide, self.stride, tall // 2, wide // 2, height // self.stride,
+                        width // self.stride)
+
     def __call__(
             self, place: Workplace, signal: Signal, around: np.ndarray = _NOTHING) -> Signal:
         """
@@ -153,9 +159,7 @@ class PackedLayer:
         Raises ValueError when the signal has other channels than the weights.
         """
         count, height, width, _ = signal.values.shape
-        tall, wide = self.kernel.size
-        geometry = Geometry(tall, wide, self.stride, tall // 2, wide // 2, height // self.stride,
-                            width // self.stride)
+        geometry = self.geometry(height, width)
         out = place.signal(count, geometry.height, geometry.width, self.kernel.outputs)
         run_layer(place, self, signal, around, geometry, out)
         return out
@@ -202,9 +206,13 @@ class PackedDeconvolution:
         """Map a Signal of H x W to one of 2 H x 2 W."""
         count, height, width, _ = signal.bits.shape
         out = place.signal(count, 2 * height, 2 * width, self.layers[0].kernel.outputs)
-        for number, layer in enumerate(self.layers):
-            row, column = divmod(number, 2)
-            before = PARITIES[row][1], PARITIES[column][1]
-            run_layer(place, layer, signal, _NOTHING,
-                      Geometry(2, 2, 1, *before, height, width, 2, row, column), out)
+        for layer, geometry in zip(self.layers, parity_geometries(height, width)):
+            run_layer(place, layer, signal, _NOTHING, geometry, out)
         return out
+
+
+def parity_geometries(height: int, width: int) -> Iterator[Geometry]:
+    """What the outputs of each parity see of a map of this size, in the order of the layers."""
+    for row, (_, above) in enumerate(PARITIES):
+        for column, (_, before) in enumerate(PARITIES):
+            yield Geometry(2, 2, 1, above, before, height, width, 2, row, column)

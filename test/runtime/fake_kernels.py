@@ -3,7 +3,10 @@
 
 from types import SimpleNamespace
 
+from fake_cuda import FakeCuda
 from kernel_on_cpu import COMPILER, compiled
+
+from hmr_ros.runtime.cuda import Cuda, CudaSession
 
 OK, INVALID, NOT_FOUND, COMPILATION = 0, 1, 500, 6
 MAGIC = b'FAKE CUBIN '
@@ -90,7 +93,7 @@ class FakeDriver:
         assert self.modules, 'a kernel of an unloaded module'
         values, types = kernelParams
         for value, kind in zip(values, types):
-            if kind.__name__ == 'c_void_p':
+            if kind.__name__ == 'c_void_p' and value:  # null is a pointer too
                 self.cuda.bytes_at(value, 1)
         if self.refuse_launches or not (gridDimX and gridDimY and gridDimZ):
             return (INVALID,)
@@ -98,3 +101,25 @@ class FakeDriver:
         self.kernels += 1
         self.cuda.stream_of(hStream).enqueue(lambda: f(grid, block, values, types))
         return (OK,)
+
+
+class Stand(Cuda):
+    """CUDA of the stand-ins, with a session."""
+
+    def __init__(self):
+        super().__init__(FakeCuda())
+        self.fake_driver = FakeDriver(self.runtime)
+        self.session = CudaSession(self)
+
+    @property
+    def driver(self):
+        return self.fake_driver
+
+
+def fake_code(path, compute_capability):
+    """Stand in for `compile_kernel`."""
+    nvrtc = FakeNvrtc()
+    _, program = nvrtc.nvrtcCreateProgram(path.read_bytes(), b'', 0, None, None)
+    option = f'--gpu-architecture=sm_{compute_capability.replace(".", "")}'
+    nvrtc.nvrtcCompileProgram(program, 1, [option.encode()])
+    return program.code

@@ -4,8 +4,7 @@
 import re
 import threading
 
-from fake_cuda import FakeCuda
-from fake_kernels import FakeDriver, FakeNvrtc
+from fake_kernels import fake_code, Stand
 from hypothesis import given, HealthCheck, settings, strategies as st
 from kernel_on_cpu import COMPILER
 from mock_networks import write_mock_with_rows, write_temporal_mock
@@ -16,8 +15,7 @@ from hmr_ros.evaluation.crop_speed import benchmark_crops
 from hmr_ros.perception.crop_plan import plan_crops
 from hmr_ros.perception.crops import CropTransform, cut_crops
 from hmr_ros.runtime import BuildOptions, EngineError, load_engine
-from hmr_ros.runtime.crop_kernel import CropKernel, SOURCE
-from hmr_ros.runtime.cuda import Cuda, CudaSession
+from hmr_ros.runtime.crop_kernel import CropKernel
 from hmr_ros.runtime.kernel_compiler import compile_kernel
 
 BUILD = BuildOptions(max_batch=12, allow_engine_build=True)
@@ -27,17 +25,8 @@ needs_compiler = pytest.mark.skipif(
     not COMPILER, reason='running the kernel without a GPU needs g++')
 
 
-class Stand(Cuda):
-    """CUDA of the stand-ins, with a session and the kernel."""
-
-    def __init__(self):
-        super().__init__(FakeCuda())
-        self.fake_driver = FakeDriver(self.runtime)
-        self.session = CudaSession(self)
-
-    @property
-    def driver(self):
-        return self.fake_driver
+class Cutter(Stand):
+    """A stand-in that cuts crops."""
 
     def cut(self, kernel, image, plan):
         """Return what the kernel writes, between untouched guards."""
@@ -56,7 +45,7 @@ class Stand(Cuda):
 def stand():
     if not COMPILER:
         pytest.skip('running the kernel without a GPU needs g++')
-    return Stand()
+    return Cutter()
 
 
 @pytest.fixture(scope='module')
@@ -64,13 +53,6 @@ def kernel(stand):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('hmr_ros.runtime.crop_kernel.compile_kernel', fake_code)
         return CropKernel(stand.session, '8.7')
-
-
-def fake_code(path, compute_capability):
-    nvrtc = FakeNvrtc()
-    _, program = nvrtc.nvrtcCreateProgram(path.read_bytes(), b'', 0, None, None)
-    nvrtc.nvrtcCompileProgram(program, 1, [b'--gpu-architecture=sm_87'])
-    return program.code
 
 
 def noise(color_order, width, height, seed):
@@ -263,34 +245,3 @@ def test_the_benchmark_says_why_there_is_no_gpu(install):
     install(devices=0)
     result = benchmark_crops(1, 16, 0.01)
     assert 'sees no GPU' in result['gpu'] and len(result['rows']) == 1
-
-
-# NVRTC ---------------------------------------------------------------------------------------
-
-@pytest.fixture(scope='module')
-def nvrtc():
-    """Return the real NVRTC, which compiles without a GPU."""
-    nvrtc = pytest.importorskip('cuda.bindings.nvrtc', reason='cuda-bindings is not installed')
-    try:
-        nvrtc.nvrtcVersion()
-    except RuntimeError as error:
-        pytest.skip(f'nvidia-cuda-nvrtc is not installed: {str(error).splitlines()[0][:80]}')
-    return nvrtc
-
-
-@pytest.mark.parametrize('capability', ['7.2', '7.5', '8.7', '9.0', '10.0', '12.0'])
-def test_nvrtc_compiles_the_kernel(nvrtc, capability):
-    _, known = nvrtc.nvrtcGetSupportedArchs()
-    if int(capability.replace('.', '')) not in known:
-        with pytest.raises(EngineError, match='cannot compile .*gpu-architecture'):
-            compile_kernel(SOURCE, capability)
-        return
-    code = compile_kernel(SOURCE, capability)
-    assert code.startswith(b'\x7fELF') and b'cut_crops' in code
-
-
-def test_errors_of_nvrtc_are_told_in_its_words(nvrtc, tmp_path):
-    source = tmp_path / 'wrong.cu'
-    source.write_text('__global__ void wrong() { nobody_knows(); }')
-    with pytest.raises(EngineError, match='wrong.cu.*nobody_knows.*undefined'):
-        compile_kernel(source, '9.0')
