@@ -9,8 +9,9 @@ import os
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 import sys  # noqa: E402
 from typing import Annotated, Any, Literal, Optional  # noqa: E402
@@ -39,8 +40,6 @@ TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil', 'mgil_detector', 'bidrn')
 IMPORTABLE = (*TRAINABLE, 'digitizer_2k2k')
 #: networks that smooth what an image network sees.
 TEMPORAL = ('body_filter', 'rsc_temporal')
-#: what can be judged; the detector is HOG and engines of mgil_detector.
-JUDGED = ('keypoint_guided', 'rsc_net', 'mgil', 'bidrn', 'detector', *TEMPORAL)
 Detections = Annotated[Optional[Path], typer.Option(
     help="mgil on coco: boxes of a detector, in COCO's format of results; the true ones when left "
          'out.')]
@@ -891,73 +890,110 @@ def evaluate(
             help='Held-out films, for a network that smooths.', min=1)] = 200,
         flip: Flip = False, refine: Refine = None, json_file: JsonFile = None) -> None:
     """Measure an engine on held-out synthetic people and on real ones, or on a dataset."""
-    engines, people = engine or [network], samples or 2000
-    if len(engines) > 1 and network not in ('rsc_net', 'mgil', 'bidrn', 'detector'):
+    if len(engine or []) > 1 and network not in COMPARED:
         raise CommandError(f'one engine of {network} at a time; --engine was given '
-                           f'{len(engines)} times')
-    if network == 'detector':
-        report = _on_detector(engine, method, samples, real, out)
-    elif network in TEMPORAL:
-        report = _require('hmr_ros.evaluation.smoothing').run_evaluation(
-            engines[0], None, films, real, out, console)
-    elif network == 'rsc_net':
-        report = _require('hmr_ros.evaluation.rsc_net').run_evaluation(
-            engines, people, out, console)
-    elif network == 'bidrn':
-        report = _require('hmr_ros.evaluation.bidrn').run_evaluation(
-            engines, samples or 500, out, console) if dataset is None else _whole_on_dataset(
-            engines, out, dataset, data, body_model, limit)
-    elif network == 'mgil':
-        look = 'flip' if flip else 'once'
-        report = _require('hmr_ros.evaluation.mgil').run_evaluation(
-            engines, people, out, console, look, real) if dataset is None else _pose_on_dataset(
-            engines, out, dataset, data, split or '', detections, look, limit)
-    elif network != 'keypoint_guided':
+                           f'{len(engine)} times')
+    if network not in _JUDGES:
         raise CommandError(f'no evaluation of {network!r} in this version; there are '
-                           f'{", ".join(JUDGED)}')
-    else:
-        report = _judged_bodies(engines[0], people, real, out, refine) if dataset is None else (
-            _on_dataset(engines[0], dataset, data, split or 'test', limit, body_model))
+                           f'{", ".join(_JUDGES)}')
+    report = _JUDGES[network](Question(
+        network, engine or [], samples, out, real, dataset, data, split, limit, body_model, films,
+        detections, 'flip' if flip else 'once', refine, method))
     if json_file is not None:
         from hmr_ros.demo.report import context, write_json
         write_json({**context(), **report}, json_file)
 
 
-def _judged_bodies(
-        engine: str, samples: int, real: Path | None, out: Path | None,
-        refine: str | None) -> dict[str, Any]:
-    """Evaluate bodies on held-out people, or what refining them by keypoints brings."""
-    if refine is not None:
+@dataclass(frozen=True)
+class Question:
+    """What `evaluate` was asked; names and empty values are those of its options."""
+
+    network: str
+    given: list[str]
+    samples: int | None
+    out: Path | None
+    real: Path | None
+    dataset: str | None
+    data: Path
+    split: str | None
+    limit: int | None
+    body_model: str
+    films: int
+    detections: Path | None
+    look: str
+    refine: str | None
+    method: str
+
+    @property
+    def engines(self) -> list[str]:
+        """Engines that were named, or the first of the network."""
+        return self.given or [self.network]
+
+    @property
+    def people(self) -> int:
+        """How many held-out people."""
+        return self.samples or 2000
+
+
+def _judge_bodies(asked: Question) -> dict[str, Any]:
+    """Evaluate keypoint_guided, or what refining its bodies by keypoints brings."""
+    engine = asked.engines[0]
+    if asked.dataset is not None:
+        return _on_dataset(engine, asked.dataset, asked.data, asked.split or 'test', asked.limit,
+                           asked.body_model)
+    if asked.refine is not None:
         return _require('hmr_ros.evaluation.refinement').run_evaluation(
-            engine, refine, samples, out, console)
+            engine, asked.refine, asked.people, asked.out, console)
     return _require('hmr_ros.evaluation.keypoint_guided').run_evaluation(
-        engine, samples, real, out, console=console)
+        engine, asked.people, asked.real, asked.out, console=console)
 
 
-def _whole_on_dataset(
-        engines: list[str], out: Path | None, dataset: str, data: Path, body_model: str,
-        limit: int | None) -> dict[str, Any]:
-    """Evaluate whole bodies on a dataset of the user's."""
+def _judge_rsc_net(asked: Question) -> dict[str, Any]:
+    return _require('hmr_ros.evaluation.rsc_net').run_evaluation(
+        asked.engines, asked.people, asked.out, console)
+
+
+def _judge_smoothing(asked: Question) -> dict[str, Any]:
+    return _require('hmr_ros.evaluation.smoothing').run_evaluation(
+        asked.engines[0], None, asked.films, asked.real, asked.out, console)
+
+
+def _judge_whole_bodies(asked: Question) -> dict[str, Any]:
+    if asked.dataset is None:
+        return _require('hmr_ros.evaluation.bidrn').run_evaluation(
+            asked.engines, asked.samples or 500, asked.out, console)
     return _require('hmr_ros.evaluation.bidrn_on_dataset').run_evaluation(
-        engines, dataset, data, _body_of('bidrn', body_model), limit, out, console)
+        asked.engines, asked.dataset, asked.data, _body_of('bidrn', asked.body_model), asked.limit,
+        asked.out, console)
 
 
-def _pose_on_dataset(engines: list[str], out: Path | None, *request: Any) -> dict[str, Any]:
-    """Evaluate pose networks on a dataset; `request` is what Request takes."""
+def _judge_poses(asked: Question) -> dict[str, Any]:
+    if asked.dataset is None:
+        return _require('hmr_ros.evaluation.mgil').run_evaluation(
+            asked.engines, asked.people, asked.out, console, asked.look, asked.real)
     evaluation = _require('hmr_ros.evaluation.mgil_on_dataset')
-    return evaluation.run_evaluation(engines, evaluation.Request(*request), out, console)
+    return evaluation.run_evaluation(asked.engines, evaluation.Request(
+        asked.dataset, asked.data, asked.split or '', asked.detections, asked.look, asked.limit),
+        asked.out, console)
 
 
-def _on_detector(
-        engines: list[str] | None, method: str, scenes: int | None, real: Path | None,
-        out: Path | None) -> dict[str, Any]:
+def _judge_detectors(asked: Question) -> dict[str, Any]:
     """Compare person detectors, and show the result."""
-    _allowed('--method', method, ('learned', 'hog'))
-    if engines and method == 'hog':
+    _allowed('--method', asked.method, ('learned', 'hog'))
+    if asked.given and asked.method == 'hog':
         raise CommandError('--method hog takes no --engine; leave one of them out')
-    evaluation = _require('hmr_ros.evaluation.detection')
-    wanted = [] if method == 'hog' else engines or ['mgil_detector']
-    return evaluation.run_evaluation(wanted, scenes or 200, real, out, console)
+    wanted = [] if asked.method == 'hog' else asked.given or ['mgil_detector']
+    return _require('hmr_ros.evaluation.detection').run_evaluation(
+        wanted, asked.samples or 200, asked.real, asked.out, console)
+
+
+#: what can be judged, and how; the detector is HOG and engines of mgil_detector.
+_JUDGES: dict[str, Callable[[Question], dict[str, Any]]] = {
+    'keypoint_guided': _judge_bodies, 'rsc_net': _judge_rsc_net, 'bidrn': _judge_whole_bodies,
+    'mgil': _judge_poses, 'detector': _judge_detectors,
+    **dict.fromkeys(TEMPORAL, _judge_smoothing)}
+#: networks of which several engines can be compared.
+COMPARED = ('rsc_net', 'mgil', 'bidrn', 'detector')
 
 
 def _on_dataset(

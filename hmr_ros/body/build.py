@@ -15,10 +15,10 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.spatial import cKDTree
 
+from hmr_ros.body.build_rig import load_rig, Rig
+from hmr_ros.body.build_t_pose import pose_rig, to_smpl_axes
 from hmr_ros.body.markers import choose_leaves, choose_markers
 from hmr_ros.body.model import BodyError
-from hmr_ros.body.rig import load_rig, Rig
-from hmr_ros.body.t_pose import pose_rig, to_smpl_axes
 
 SMPL_PARENTS = np.array(
     [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21])

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hmr_ros.body.build_rig import coefficients_of, load_source, rig_of, skin_mask
+from hmr_ros.body.build_t_pose import to_smpl_axes
 from hmr_ros.body.model import BodyError
-from hmr_ros.body.rig import coefficients_of, load_source, rig_of, skin_mask
-from hmr_ros.body.t_pose import to_smpl_axes
 
 #: what one unit of each coefficient of expression does, in shares of whole actions: 2 units of most
 #: are an action at its strongest. The first seven are symmetric; the last three act on

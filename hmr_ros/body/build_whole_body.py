@@ -15,10 +15,10 @@ from scipy.spatial import cKDTree
 from hmr_ros.body.build import (
     bones_of, fit_joint_regressor, FITTED, Layout, merge_weights, rest_bodies, SMPL)
 from hmr_ros.body.build_face import contour, expression_space, Face, landmarks, load_face
+from hmr_ros.body.build_rig import load_rig, Rig
 from hmr_ros.body.coco import face_vertices
 from hmr_ros.body.loading import load_body, OPEN_BODY
 from hmr_ros.body.model import BodyModel
-from hmr_ros.body.rig import load_rig, Rig
 from hmr_ros.body.whole_body_joints import (
     BODY_JOINTS, CONTOUR_VIEWS, FINGERS, HEAD, JAW, JOINTS, LEFT_EYE, LEFT_HAND, LEFT_WRIST,
     MIRROR, PARENTS, RIGHT_EYE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hmr_ros.body.rig import Rig
+from hmr_ros.body.build_rig import Rig
 
 LEG_DIRECTION = np.array([0.05, 0.0, -1.0])
 
