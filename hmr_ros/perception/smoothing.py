@@ -224,8 +224,11 @@ def _step(person: Person, before: Remembered | None, stamp_s: float) -> Step:
 
 
 def _is_finite(person: Person) -> bool:
-    return all(np.isfinite(array).all() for array in (
-        person.global_orient, person.body_pose, person.betas, person.transl, person.joints3d))
+    arrays = [
+        person.global_orient, person.body_pose, person.betas, person.transl, person.joints3d]
+    if (hands := person.hands_and_face) is not None:
+        arrays += [hands.hand_pose, hands.jaw_pose, hands.expression, hands.hand_joints3d]
+    return all(np.isfinite(array).all() for array in arrays)
 
 
 class OneEuroSmoother(BodySmoother[tuple[OneEuroState, OneEuroState]]):

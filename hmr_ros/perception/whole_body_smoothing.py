@@ -23,9 +23,7 @@ class WholeBodySmoother(OneEuroSmoother):
     _body: WholeBodyModel
 
     def _fits(self, person: Person) -> bool:
-        hands = person.hands_and_face
-        return hands is not None and all(np.isfinite(array).all() for array in (
-            hands.hand_pose, hands.jaw_pose, hands.expression))
+        return person.hands_and_face is not None
 
     def _parameters(self, person: Person) -> tuple[np.ndarray, np.ndarray]:
         rotmats, coefficients = whole_body_pose([person])

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from hmr_ros.perception.posing import smpl_pose, whole_body_pose
 from hmr_ros.perception.recoveries import recovery_for, whole_bodies
 from hmr_ros.perception.whole_body import (
     CROPS, decode, placed, VIRTUAL_FOCAL, WholeBodyRecovery)
+from hmr_ros.perception.whole_body_smoothing import WholeBodySmoother
 
 CAMERA = Camera(600.0, 580.0, 330.0, 250.0, 640, 480)
 BOXES = [PersonBox(np.float32([100, 60, 220, 420]), 0.5, '1'),
@@ -140,6 +143,19 @@ def test_who_is_behind_the_camera_is_nobody(body) -> None:
     recovery = WholeBodyRecovery(Truthful(outputs), body, RecoverySettings(image_size=256))
     people = recovery.recover(np.zeros((480, 640, 3), np.uint8), 'bgr', CAMERA, BOXES)
     assert [person.track_id for person in people] == ['2'] and recovery.rejected_people == 1
+
+
+@pytest.mark.parametrize('field', ['hand_pose', 'jaw_pose', 'expression', 'hand_joints3d'])
+def test_who_has_hands_or_a_face_of_nan_is_not_given_out(body, field) -> None:
+    people = WholeBodyRecovery(
+        Truthful(random_outputs()), body, RecoverySettings(image_size=256)).recover(
+        np.zeros((480, 640, 3), np.uint8), 'bgr', CAMERA, BOXES)
+    hands = people[0].hands_and_face
+    broken = replace(hands, **{field: np.full_like(getattr(hands, field), np.nan)})
+    people[0] = replace(people[0], hands_and_face=broken)
+    smoother = WholeBodySmoother(body)
+    assert [person.track_id for person in smoother.smooth(people, CAMERA, 1.0)] == ['2']
+    assert (smoother.record.left_out, smoother.record.smoothed) == (1, 1)
 
 
 def test_an_engine_of_another_network_is_refused_by_its_output(body) -> None:
