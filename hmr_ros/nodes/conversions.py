@@ -194,6 +194,19 @@ def person_from_message(message: SmplPerson) -> Person:
         feature=shaped(message.feature, -1), hands_and_face=_hands_and_face(message))
 
 
+def people_from_message(message: SmplArray) -> list[Person]:
+    """Read all people; NodeError where the layout says other than their hands and faces do."""
+    people = [person_from_message(person) for person in message.people]
+    whole = message.layout == SmplArray.LAYOUT_SMPLX
+    for person in people:
+        if (person.hands_and_face is not None) != whole:
+            raise NodeError(
+                f'person {person.track_id!r} comes {"without" if whole else "with"} hands and '
+                f'face, but layout is {"LAYOUT_SMPLX" if whole else "LAYOUT_SMPL"}. The publisher '
+                'fills the message wrongly')
+    return people
+
+
 def keypoints_to_message(
         people: Sequence[PersonKeypoints], header: Header, size: tuple[int, int],
         engine: EngineFacts) -> Keypoints2DArray:

@@ -18,7 +18,7 @@ from hmr_ros.body import load_body, load_whole_body, WholeBodyModel
 from hmr_ros.body.model import SkinnedModel
 from hmr_ros.msg import Keypoints2DArray, SmplArray
 from hmr_ros.nodes.conversions import (
-    bgr_pixels, camera_from_message, image_message, keypoints_from_message, person_from_message)
+    bgr_pixels, camera_from_message, image_message, keypoints_from_message, people_from_message)
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import ManagedNode, run_nodes
 from hmr_ros.nodes.markers import BONES, MarkerScene, MarkerStyle
@@ -71,9 +71,12 @@ class MeshMarkersNode(ManagedNode):
     INPUT = 'smpl'
 
     def load(self) -> None:
-        """Load the body model; that of whole bodies follows when they come."""
+        """Load the body models of both layouts."""
         self._shows = Display.of(load_body(self.parameters['body_model']))
-        self._displays = {SmplArray.LAYOUT_SMPL: self._shows}
+        # Before whole bodies come, so that a file that is not there is known at configure.
+        self._displays = {
+            SmplArray.LAYOUT_SMPL: self._shows, SmplArray.LAYOUT_SMPLX: Display.of(
+                load_whole_body(self.parameters['whole_body_model']))}
         self._last_header = Header()
         self._last_mesh_ns = 0
         self._image_input: Subscription | None = None
@@ -103,7 +106,7 @@ class MeshMarkersNode(ManagedNode):
         if not wants_markers and item.image is None:
             return
         self._show(message)
-        people = [person_from_message(person) for person in message.people]
+        people = people_from_message(message)
         vertices = self._skin(people)
         self._last_header = message.header
         if wants_markers:
@@ -201,9 +204,6 @@ class MeshMarkersNode(ManagedNode):
             self.diagnostics.facts['body_model'] = display.body.name
 
     def _display_for(self, layout: int) -> Display:
-        if layout == SmplArray.LAYOUT_SMPLX and layout not in self._displays:
-            self._displays[layout] = Display.of(
-                load_whole_body(self.parameters['whole_body_model']))
         if layout not in self._displays:
             raise NodeError(f'layout is {layout}; expected LAYOUT_SMPL or LAYOUT_SMPLX')
         return self._displays[layout]

@@ -11,9 +11,9 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 
-from hmr_ros.body import BodyError, BodyModel, load_body, load_whole_body
+from hmr_ros.body import BodyModel, load_body, load_whole_body
 from hmr_ros.msg import SmplArray
-from hmr_ros.nodes.conversions import camera_from_message, person_from_message, person_to_message
+from hmr_ros.nodes.conversions import camera_from_message, people_from_message, person_to_message
 from hmr_ros.nodes.engine_node import EngineNode
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import run_nodes
@@ -45,14 +45,15 @@ class TemporalSmootherNode(EngineNode):
         """Declare parameters. Raises NodeError when one of them is not allowed."""
         super().__init__(**node_arguments)
         self._list_engines = list_engines
-        self._last_header = Header()
+        self._last = SmplArray()
 
     def load(self) -> None:
-        """Load the body model, and the temporal engines that parameter method asks for."""
+        """Load the body models, and the temporal engines that parameter method asks for."""
         self.unload()
         self._body: BodyModel = load_body(self.parameters['body_model'])
         self._one_euro = OneEuroSmoother(self._body)
-        self._whole_body: WholeBodySmoother | None = None
+        self._whole_body = WholeBodySmoother(
+            load_whole_body(self.parameters['whole_body_model']))
         # By the digest of the engine whose features they take.
         self._learned: dict[str, LearnedSmoother] = {}
         # Quantized engines give the features of the one that they were made from, nearly.
@@ -82,7 +83,7 @@ class TemporalSmootherNode(EngineNode):
         """Smooth the people of one frame and publish them."""
         start = time.perf_counter()
         self._smooth(item)
-        self._last_header = item.header
+        self._last = item
         self._publisher.publish(item)
         self.diagnostics.facts['persons'] = str(len(item.people))
         self.diagnostics.add_latency('smoothing', (time.perf_counter() - start) * 1e3)
@@ -90,9 +91,11 @@ class TemporalSmootherNode(EngineNode):
 
     def farewell(self) -> None:
         """Publish that nobody is there any more."""
+        whole = self._last.layout == SmplArray.LAYOUT_SMPLX
+        body = self._whole_body.body if whole else self._body
         self._publisher.publish(SmplArray(
-            header=self._last_header, layout=SmplArray.LAYOUT_SMPL, body_model=self._body.name,
-            body_model_sha256=self._body.sha256))
+            header=self._last.header, body_model=body.name, body_model_sha256=body.sha256,
+            layout=SmplArray.LAYOUT_SMPLX if whole else SmplArray.LAYOUT_SMPL))
 
     def _on_people(self, message: SmplArray) -> None:
         self.diagnostics.note_input()
@@ -103,14 +106,12 @@ class TemporalSmootherNode(EngineNode):
     def _smooth(self, message: SmplArray) -> None:
         """Replace the people of `message`, or leave it as it is and say why."""
         try:
-            camera = self._camera_of(message)
-        except (NodeError, PerceptionError, BodyError) as error:
+            camera, people = self._camera_of(message), people_from_message(message)
+        except (NodeError, PerceptionError) as error:
             self._pass_on(str(error))
             return
         smoother = self._choose(message)
-        people = smoother.smooth(
-            [person_from_message(person) for person in message.people], camera,
-            nanoseconds(message.header.stamp) * 1e-9)
+        people = smoother.smooth(people, camera, nanoseconds(message.header.stamp) * 1e-9)
         message.people = [person_to_message(person) for person in people]
         self._note_record(smoother)
 
@@ -128,7 +129,7 @@ class TemporalSmootherNode(EngineNode):
         if not message.people:
             return None
         whole = message.layout == SmplArray.LAYOUT_SMPLX
-        body = self._for_whole_bodies().body if whole else self._body
+        body = self._whole_body.body if whole else self._body
         if message.layout not in (SmplArray.LAYOUT_SMPL, SmplArray.LAYOUT_SMPLX):
             raise NodeError(f'layout is {message.layout}; expected LAYOUT_SMPL or LAYOUT_SMPLX')
         if message.body_model_sha256 != body.sha256:
@@ -139,18 +140,9 @@ class TemporalSmootherNode(EngineNode):
                 f'{"whole_body_model" if whole else "body_model"} alike')
         return camera_from_message(message)
 
-    def _for_whole_bodies(self) -> WholeBodySmoother:
-        """Return what smooths hands and faces too; its body model is loaded when they come."""
-        if self._whole_body is None:
-            self._whole_body = WholeBodySmoother(
-                load_whole_body(self.parameters['whole_body_model']))
-        return self._whole_body
-
     @property
     def _smoothers(self) -> list[BodySmoother]:
-        """All that have been needed so far."""
-        whole = [] if self._whole_body is None else [self._whole_body]
-        return [self._one_euro, *self._learned.values(), *whole]
+        return [self._one_euro, *self._learned.values(), self._whole_body]
 
     def _choose(self, message: SmplArray) -> BodySmoother:
         """Return the smoother for a message; one that takes over knows nobody."""
@@ -168,7 +160,7 @@ class TemporalSmootherNode(EngineNode):
                 self.complain('method', f'one_euro is used: {reason}; set temporal_engine to one '
                               'that was, or method to one_euro')
         smoother = learned or self._one_euro
-        if message.layout == SmplArray.LAYOUT_SMPLX and self._whole_body is not None:
+        if message.layout == SmplArray.LAYOUT_SMPLX:
             smoother = self._whole_body
         if smoother is not self._current:
             smoother.reset()

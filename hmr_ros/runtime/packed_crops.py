@@ -8,6 +8,9 @@ import math
 
 import numpy as np
 
+#: boxes of more than this many pictures' sides are sampled more thinly, as `torch_crops` does.
+_LARGEST = 8
+
 
 def decode_boxes(
         centres: np.ndarray, sizes: np.ndarray, cell: tuple[float, float],
@@ -40,7 +43,8 @@ def roi_align(image: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
 def _axis(start: np.float32, stop: np.float32, size: int, length: int) -> tuple[int, np.ndarray]:
     """First pixel that is seen along an axis, and shares `(size, pixels)` from there on."""
     side = max(stop - start, np.float32(1))
-    count = max(1, math.ceil(side / np.float32(size)))
+    most = max(1, math.ceil(_LARGEST * length / size))
+    count = min(most, max(1, math.ceil(side / np.float32(size))))
     steps = np.arange(size * count, dtype=np.float32) + np.float32(0.5)
     places = start + steps * side / np.float32(size * count)
     # Up to a pixel outside it is the border, then 0.

@@ -11,11 +11,12 @@ from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker, MarkerArray
 
 from hmr_ros.body import load_body, load_whole_body
-from hmr_ros.msg import SmplArray
-from hmr_ros.nodes.conversions import bgr_pixels, person_from_message
+from hmr_ros.msg import SmplArray, SmplPerson
+from hmr_ros.nodes.conversions import bgr_pixels, camera_to_message, person_from_message
 from hmr_ros.nodes.mesh_markers import MeshMarkersNode
 from hmr_ros.nodes.mesh_recovery import MeshRecoveryNode
 from hmr_ros.nodes.temporal_smoother import TemporalSmootherNode
+from hmr_ros.perception.camera import Camera
 
 pytestmark = pytest.mark.ros
 
@@ -139,6 +140,56 @@ def test_what_whole_bodies_cannot_have_is_refused_at_configure(graph, whole, par
     node = graph.make(MeshRecoveryNode, parameters, start=False, open_engine=lambda *_: whole)
     node.trigger_configure()
     assert words in node.diagnostics.blocked
+
+
+@pytest.mark.parametrize('node_class', [MeshMarkersNode, TemporalSmootherNode])
+def test_a_whole_body_file_that_is_not_there_is_refused_before_anybody_comes(graph, node_class):
+    node = graph.make(node_class, {'whole_body_model': '/no/such/file.npz'}, start=False)
+    node.trigger_configure()
+    assert '/no/such/file.npz' in node.diagnostics.blocked
+
+
+def handless(header):
+    """Return a message of whole bodies whose only person has no hands."""
+    body = load_whole_body()
+    message = SmplArray(
+        header=header, layout=SmplArray.LAYOUT_SMPLX, body_model=body.name,
+        body_model_sha256=body.sha256, people=[SmplPerson(track_id='p1')])
+    camera_to_message(Camera(300.0, 300.0, 160.0, 120.0, 320, 240), message)
+    return message
+
+
+def test_whole_bodies_without_hands_are_refused_by_name_and_the_screen_lives(graph):
+    node = graph.make(MeshMarkersNode)
+    graph.listen(MarkerArray, 'mesh_markers')
+    graph.until(node._markers.get_subscription_count, 'the listener')
+    graph.publish('smpl', handless(graph.header()))
+    graph.status_of(node, lambda status: "'p1'" in status.message and 'layout' in status.message)
+    assert node.diagnostics.counters['failures'] == 0
+
+
+def test_people_that_cannot_be_read_are_answered_as_they_came(graph):
+    node = graph.make(TemporalSmootherNode)
+    graph.listen(SmplArray, 'smpl_smoothed')
+    graph.until(node._publisher.get_subscription_count, 'the probe to be seen')
+    message = handless(graph.header())
+    message.people[0].jaw_pose = [0.0, 0.0]
+    graph.publish('smpl', message)
+    assert list(graph.next_on('smpl_smoothed').people[0].jaw_pose) == [0, 0]
+    assert node.diagnostics.facts['method'] == 'none'
+
+
+def test_the_smoothers_last_word_has_the_layout_of_its_people(graph, recovery):
+    smoother = graph.make(TemporalSmootherNode)
+    graph.listen(SmplArray, 'smpl_smoothed')
+    graph.until(smoother._publisher.get_subscription_count, 'the probe to be seen')
+    graph.until(lambda: recovery._publisher.get_subscription_count() == 2, 'the smoother')
+    graph.send_frame()
+    found = graph.next_on('smpl_smoothed')
+    smoother.trigger_deactivate()
+    last = graph.next_on('smpl_smoothed')
+    assert not last.people and (last.layout, last.body_model_sha256) == (
+        found.layout, found.body_model_sha256)
 
 
 def test_people_with_and_without_hands_are_not_mixed(graph, whole, engine):

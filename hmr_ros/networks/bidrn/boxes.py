@@ -14,7 +14,6 @@ from hmr_ros.networks.bidrn.layout import BODY_JOINTS, BOXES, DEPTH, Plan
 from hmr_ros.networks.bidrn.variants import Variant
 
 
-
 class PartBoxes(NamedTuple):
     """
     Boxes of left hand, right hand and face, in cells of the body's heat-maps.
@@ -58,7 +57,7 @@ class BoxNet(nn.Module):
 
 
 def around_uniform(likely: torch.Tensor) -> torch.Tensor:
-    """Shift probabilities `(N, J, D, H, W)` so that their signs say whether a cell is more likely than the mean."""
+    """Shift probabilities `(N, J, D, H, W)`: their signs say what is likelier than the mean."""
     return likely[0, 0].numel() * likely - 1
 
 

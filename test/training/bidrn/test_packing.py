@@ -164,6 +164,14 @@ def test_crops_are_those_of_the_network(box: tuple[float, ...]) -> None:
         roi_align(image[0].numpy(), np.float32(box), 16), expected, atol=2e-5)
 
 
+def test_crops_of_huge_boxes_are_sampled_as_thinly_as_torch_does() -> None:
+    image = torch.rand(1, 3, 48, 36, generator=torch.Generator().manual_seed(0))
+    box = [-3e3, -4e3, 3e3, 2e3]
+    expected = plain_roi_align(image, torch.tensor([box]), 16)[0].numpy()
+    np.testing.assert_allclose(
+        roi_align(image[0].numpy(), np.float32(box), 16), expected, atol=2e-5)
+
+
 @pytest.fixture(scope='module', params=['none', 'full', 'binary'])
 def whole(request: pytest.FixtureRequest) -> WholeBody:
     network = build_network(replace(compact('bidrn'), box_deconv3=request.param))
