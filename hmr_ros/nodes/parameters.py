@@ -237,6 +237,7 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         *_one_euro('rotation', 'joint rotations', 'rad/s', SMOOTHING.rotation),
         *_one_euro('position', 'the pelvis in the camera', 'm/s', SMOOTHING.position),
         *_one_euro('shape', 'shape coefficients', '1/s', SMOOTHING.shape),
+        *_one_euro('expression', 'expression coefficients', '1/s', SMOOTHING.expression),
     ),
     'mesh_markers': COMMON + IMAGE + BODY + WHOLE_BODY + (
         P('max_rate_hz', 30.0, 'most mesh messages per second; each person is 1 to 2 MB',

@@ -170,7 +170,7 @@ class TemporalSmootherNode(EngineNode):
 
     def _settings(self) -> SmoothingSettings:
         filters = {name: OneEuroSettings(**self.parameters.group(f'one_euro.{name}'))
-                   for name in ('rotation', 'position', 'shape')}
+                   for name in ('rotation', 'position', 'shape', 'expression')}
         return SmoothingSettings(
             max_gap_s=self.parameters['max_gap_s'], max_tracks=self.parameters['max_tracks'],
             **filters)

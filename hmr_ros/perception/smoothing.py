@@ -13,11 +13,14 @@ import numpy as np
 from hmr_ros.body.model import SkinnedModel
 from hmr_ros.perception import one_euro, rotations
 from hmr_ros.perception.camera import Camera
-from hmr_ros.perception.one_euro import OneEuroSettings, OneEuroState, ROTATIONS, VECTORS
+from hmr_ros.perception.one_euro import (
+    OneEuroSettings, OneEuroState, ROTATIONS, Space, VECTORS)
 from hmr_ros.perception.person import Person
 from hmr_ros.perception.track_states import Remembered, TrackStates
 
 Memory = TypeVar('Memory')
+#: values, how they are filtered, and where they live.
+Measured = tuple[tuple[np.ndarray, OneEuroSettings, Space], ...]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class SmoothingSettings:
                 halves acceleration errors for 2 mm of MPJPE; at rest 0.4 Hz would cost 6 mm
     position    filter of the pelvis in the camera, speeds in m/s
     shape       filter of the shape coefficients, speeds per second
+    expression  filter of the expression coefficients, speeds per second: faces move as fast as limbs
     """
 
     max_gap_s: float = 0.5
@@ -38,6 +42,7 @@ class SmoothingSettings:
     rotation: OneEuroSettings = OneEuroSettings(1.5, 0.7, 1.0)
     position: OneEuroSettings = OneEuroSettings(0.5, 5.0, 1.0)
     shape: OneEuroSettings = OneEuroSettings(0.1, 0.0, 1.0)
+    expression: OneEuroSettings = OneEuroSettings(1.5, 0.7, 1.0)
 
 
 @dataclass(frozen=True)
@@ -231,7 +236,7 @@ def _is_finite(person: Person) -> bool:
     return all(np.isfinite(array).all() for array in arrays)
 
 
-class OneEuroSmoother(BodySmoother[tuple[OneEuroState, OneEuroState]]):
+class OneEuroSmoother(BodySmoother[tuple[OneEuroState, ...]]):
     """
     Filters rotations and shape of any engine's people by One-Euro filters; needs no weights.
 
@@ -244,20 +249,20 @@ class OneEuroSmoother(BodySmoother[tuple[OneEuroState, OneEuroState]]):
     def _advance(self, steps: Sequence[Step]) -> list[tuple]:
         return [self._filtered(step) for step in steps]
 
-    def _parameters(self, person: Person) -> tuple[np.ndarray, np.ndarray]:
-        """Rotations `(J, 3)` and coefficients `(K,)` that are filtered."""
-        return person.pose, person.betas
+    def _measured(self, person: Person) -> Measured:
+        """Say what is filtered, how and where it lives: rotations, then coefficients."""
+        turns = rotations.axis_angle_to_quaternion(person.pose.astype(np.float64))
+        return ((turns, self.settings.rotation, ROTATIONS),
+                (person.betas, self.settings.shape, VECTORS))
 
     def _filtered(self, step: Step) -> tuple:
-        pose, betas = self._parameters(step.person)
-        turns = rotations.axis_angle_to_quaternion(pose.astype(np.float64))
+        measured = self._measured(step.person)
         if step.memory is None:
-            memory = (one_euro.begin(turns, ROTATIONS), one_euro.begin(betas, VECTORS))
+            memory = tuple(one_euro.begin(value, space) for value, _, space in measured)
         else:
-            memory = (
-                one_euro.advance(
-                    step.memory[0], turns, step.step_s, self.settings.rotation, ROTATIONS),
-                one_euro.advance(
-                    step.memory[1], betas, step.step_s, self.settings.shape, VECTORS))
+            memory = tuple(
+                one_euro.advance(state, value, step.step_s, settings, space)
+                for state, (value, settings, space) in zip(step.memory, measured))
         pose = rotations.quaternion_to_axis_angle(memory[0].smoothed)
-        return pose.astype(np.float32), memory[1].smoothed.astype(np.float32), memory
+        coefficients = np.concatenate([state.smoothed for state in memory[1:]])
+        return pose.astype(np.float32), coefficients.astype(np.float32), memory

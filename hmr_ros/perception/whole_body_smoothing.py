@@ -10,10 +10,11 @@ import numpy as np
 
 from hmr_ros.body.whole_body import WholeBodyModel
 from hmr_ros.perception.camera import Camera
+from hmr_ros.perception.one_euro import ROTATIONS, VECTORS
 from hmr_ros.perception.person import Person
 from hmr_ros.perception.posing import whole_body_pose
-from hmr_ros.perception.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from hmr_ros.perception.smoothing import OneEuroSmoother, Smoothed
+from hmr_ros.perception.rotations import axis_angle_to_matrix, matrix_to_quaternion
+from hmr_ros.perception.smoothing import Measured, OneEuroSmoother, Smoothed
 from hmr_ros.perception.whole_body import joints_of, SMPL_ROWS
 
 
@@ -25,9 +26,12 @@ class WholeBodySmoother(OneEuroSmoother):
     def _fits(self, person: Person) -> bool:
         return person.hands_and_face is not None
 
-    def _parameters(self, person: Person) -> tuple[np.ndarray, np.ndarray]:
-        rotmats, coefficients = whole_body_pose([person])
-        return matrix_to_axis_angle(rotmats[0]), coefficients[0]
+    def _measured(self, person: Person) -> Measured:
+        rotmats, _ = whole_body_pose([person])
+        turns = matrix_to_quaternion(rotmats[0].astype(np.float64))
+        return ((turns, self.settings.rotation, ROTATIONS),
+                (person.betas, self.settings.shape, VECTORS),
+                (person.hands_and_face.expression, self.settings.expression, VECTORS))
 
     def _rebuilt(
             self, people: Sequence[Person], bodies: Sequence[Smoothed],

@@ -173,3 +173,17 @@ def test_the_manifest_says_who_reads_an_engine(body) -> None:
     assert whole_bodies([engine]) and not whole_bodies([plain, plain])
     with pytest.raises(PerceptionError, match='engine.near and engine.far'):
         whole_bodies([engine, plain])
+
+
+def test_a_smile_is_there_in_half_a_second_and_the_build_is_not(body) -> None:
+    outputs = {name: value[:1] for name, value in random_outputs().items()}
+    smoother = WholeBodySmoother(body)
+    shown = []
+    for frame in range(9):
+        outputs['shape'] = outputs['expression'] = np.full((1, 10), float(frame > 0), np.float32)
+        people = WholeBodyRecovery(Truthful(outputs), body, RecoverySettings(image_size=256)
+                                   ).recover(np.zeros((480, 640, 3), np.uint8), 'bgr', CAMERA,
+                                             BOXES[:1])
+        shown += smoother.smooth(people, CAMERA, frame / 15)
+    assert shown[-1].hands_and_face.expression.min() > 0.63 > 0.4 > shown[-1].betas.max()
+    assert shown[1].hands_and_face.expression.max() < 0.9, 'it is smoothed at all'
