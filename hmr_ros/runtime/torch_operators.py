@@ -19,8 +19,8 @@ from torch.nn import functional
 from hmr_ros.runtime import torch_crops
 
 _ALL_INPUTS = 1 << 30
-_TYPES = {1: torch.float32, 3: torch.int8, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16,
-          11: torch.float64}
+_TYPES = {1: torch.float32, 3: torch.int8, 6: torch.int32, 7: torch.int64, 9: torch.bool,
+          10: torch.float16, 11: torch.float64}
 _CONVOLUTIONS = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}
 
 

@@ -69,5 +69,5 @@ def test_another_process_gets_people_and_markers_with_the_images_stamps(
     assert set(received['people']) <= sent and set(received['markers']) <= sent
     for stamp in received['common']:
         assert received['people'][stamp] == ['p0']
-        assert received['markers'][stamp]['mesh'] == 3 * len(markers._body.faces)
+        assert received['markers'][stamp]['mesh'] == 3 * len(markers._shows.body.faces)
         assert set(received['markers'][stamp]) == {'mesh', 'skeleton', 'label'}

@@ -28,6 +28,7 @@ def numbers(*values):
 
 # Operator, shape of its first input, what it takes behind that, its attributes.
 CASES = [
+    ('Abs', MATRIX, [], {}),
     ('Add', MATRIX, [normal(5)], {}),
     ('AveragePool', PICTURE, [], {**POOL, 'count_include_pad': 1}),
     ('AveragePool', PICTURE, [], {**POOL, 'ceil_mode': 1}),
@@ -43,6 +44,7 @@ CASES = [
     ('ConvTranspose', PICTURE, [normal(4, 3, 4, 4), normal(3)],
      {'pads': [1, 1, 1, 1], 'strides': [2, 2], 'output_padding': [1, 0]}),
     ('Div', MATRIX, [normal(5)], {}),
+    ('Expand', (2, 1, 5), [numbers(3, 1)], {}),
     ('Flatten', PICTURE, [], {'axis': 2}),
     ('Flatten', PICTURE, [], {'axis': 0}),
     ('Gather', PICTURE, [numbers(2, -1, 0)], {'axis': 1}),
@@ -50,6 +52,10 @@ CASES = [
     ('Gather', MATRIX, [np.array([[1, 0], [2, 2]], np.int32)], {}),
     ('Gemm', MATRIX, [normal(4, 5), normal(4)], {'transB': 1, 'alpha': 0.5, 'beta': 2.0}),
     ('Gemm', MATRIX, [normal(3, 4)], {'transA': 1}),
+    ('GreaterOrEqual', MATRIX, [normal(5)], {}),
+    ('GridSample', PICTURE, [RNG.uniform(-1.3, 1.3, (2, 3, 5, 2)).astype(np.float32)],
+     {'align_corners': 1}),
+    ('GridSample', PICTURE, [RNG.uniform(-1.3, 1.3, (2, 3, 5, 2)).astype(np.float32)], {}),
     ('HardSwish', MATRIX, [], {}),
     ('Identity', MATRIX, [], {}),
     ('LayerNormalization', PICTURE, [normal(7, 9), normal(7, 9)], {'axis': 2, 'epsilon': 1e-3}),
@@ -59,14 +65,21 @@ CASES = [
     ('Mul', MATRIX, [normal(3, 1)], {}),
     ('Pad', PICTURE, [numbers(0, 1, 2, 0, 0, 0, 1, 3), np.float32(1.5)], {}),
     ('Pad', PICTURE, [numbers(1, -2), None, numbers(3)], {}),
+    ('PRelu', PICTURE, [normal(4, 1, 1)], {}),
     ('Pow', MATRIX, [np.float32(3)], {}),
     ('ReduceL2', PICTURE, [numbers(-1, 1)], {'keepdims': 0}),
+    ('ReduceMax', PICTURE, [numbers(2, -1)], {}),
+    ('ReduceMax', PICTURE, [numbers(1)], {'keepdims': 0}),
     ('ReduceMean', PICTURE, [numbers(2, 3)], {}),
     ('ReduceSum', PICTURE, [numbers(1)], {'keepdims': 0}),
     ('Relu', MATRIX, [], {}),
     ('Reshape', PICTURE, [numbers(0, -1, 9)], {}),
     ('Resize', PICTURE, [None, np.float32([1, 1, 3, 2])],
      {'coordinate_transformation_mode': 'asymmetric', 'nearest_mode': 'floor'}),
+    ('RoiAlign', PICTURE, [np.float32([[1, 0.5, 6, 5], [-2, -3, 12, 9], [2, 2, 2.3, 4]]),
+                           numbers(1, 0, 1)],
+     {'output_height': 3, 'output_width': 2, 'spatial_scale': 0.5,
+      'coordinate_transformation_mode': 'output_half_pixel'}),
     ('Shape', PICTURE, [], {'start': 1, 'end': -1}),
     ('Sigmoid', MATRIX, [], {}),
     ('Slice', PICTURE, [numbers(1, -3), numbers(2 ** 62, -1), numbers(2, -1), numbers(2, 1)], {}),
@@ -74,16 +87,19 @@ CASES = [
     ('Slice', MATRIX, [numbers(2, 3), numbers(1, 5)], {}),
     ('Softmax', PICTURE, [], {'axis': 1}),
     ('Split', PICTURE, [numbers(1, 3)], {'axis': 1}),
+    ('Squeeze', (3, 1, 5, 1), [numbers(1, -1)], {}),
     ('Sub', MATRIX, [normal(5)], {}),
     ('Tanh', MATRIX, [], {}),
+    ('Tile', MATRIX, [numbers(2, 3)], {}),
     ('Transpose', PICTURE, [], {'perm': [0, 2, 3, 1]}),
     ('Unsqueeze', MATRIX, [numbers(-1, 1)], {}),
 ]
-# Whole numbers, as shapes are computed with.
+# Whole numbers, as shapes are computed with, and what is chosen by.
 WHOLE_CASES = [('Div', numbers(7, -7, 5), [numbers(2, 2, -3)], {}),
                ('Mod', numbers(7, -7, 5), [numbers(3, 3, -3)], {}),
                ('Mod', numbers(7, -7, 5), [numbers(3, 3, -3)], {'fmod': 1}),
-               ('Sub', numbers(7, -7, 5), [numbers(1)], {})]
+               ('Sub', numbers(7, -7, 5), [numbers(1)], {}),
+               ('Where', np.array([True, False, True]), [normal(3), normal(2, 1)], {})]
 
 
 def model_of(kind, shape, dtype, others, attributes, opset=18):
@@ -128,8 +144,25 @@ def test_operators_equal_those_of_onnxruntime(kind, x, others, attributes, tmp_p
 
 def test_every_operator_is_compared():
     compared = {case[0] for case in (*CASES, *WHOLE_CASES)}
-    # Those two have no tensor to start from; shipped engines hold them.
-    assert set(OPERATORS) - compared == {'Constant', 'ConstantOfShape'}
+    # Those have no tensor to start from; shipped engines hold two, and there is a test of the third.
+    assert set(OPERATORS) - compared == {'Constant', 'ConstantOfShape', 'Range'}
+
+
+@pytest.mark.parametrize('people', [1, 4])
+def test_a_range_counts_the_people_of_a_batch(people, tmp_path):
+    helper, value = onnx.helper, onnx.helper.make_tensor_value_info
+    nodes = [helper.make_node('Shape', ['x'], ['shape']),
+             helper.make_node('Gather', ['shape', 'first'], ['count']),
+             helper.make_node('Range', ['first', 'count', 'one'], ['y'])]
+    stored = [onnx.numpy_helper.from_array(np.array(number), name)
+              for number, name in ((0, 'first'), (1, 'one'))]
+    graph = helper.make_graph(
+        nodes, 'rows', [value('x', onnx.TensorProto.FLOAT, ['n', 3])],
+        [value('y', onnx.TensorProto.INT64, ['n'])], stored)
+    content = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=8).SerializeToString()
+    found, = by_torch(content, normal(people, 3), tmp_path)
+    np.testing.assert_array_equal(found, np.arange(people))
 
 
 @pytest.mark.parametrize('kind, others, attributes, hint', [
