@@ -18,7 +18,7 @@ os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'
 os.environ.setdefault('ROS_LOG_DIR', tempfile.mkdtemp(prefix='hmr_ros_log_'))
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def settled():
     """Return what gives norms and gates of mgil values as training might leave them."""
     from torch import nn

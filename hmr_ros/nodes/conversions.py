@@ -13,6 +13,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from hmr_ros.body.model import SkinnedModel
 from hmr_ros.msg import Keypoints2D, Keypoints2DArray, PersonBoxArray, SmplArray, SmplPerson
 from hmr_ros.msg import PersonBox as PersonBoxMsg
 from hmr_ros.nodes.errors import NodeError
@@ -192,6 +193,16 @@ def person_from_message(message: SmplPerson) -> Person:
         joints2d=shaped(message.joints2d, 24, 2),
         joint_confidence=shaped(message.joint_confidence, 24),
         feature=shaped(message.feature, -1), hands_and_face=_hands_and_face(message))
+
+
+def check_body(message: SmplArray, body: SkinnedModel, topic: str) -> None:
+    """Raise NodeError unless `body` is the one of the people of a message on `topic`."""
+    if message.body_model_sha256 != body.sha256:
+        whole = message.layout == SmplArray.LAYOUT_SMPLX
+        raise NodeError(
+            f'people on {topic} have the body model {message.body_model} '
+            f'({message.body_model_sha256[:12]}), this node has {body.name} ({body.sha256[:12]}); '
+            f'set {"whole_body_model" if whole else "body_model"} alike')
 
 
 def people_from_message(message: SmplArray) -> list[Person]:

@@ -18,7 +18,8 @@ from hmr_ros.body import load_body, load_whole_body, WholeBodyModel
 from hmr_ros.body.model import SkinnedModel
 from hmr_ros.msg import Keypoints2DArray, SmplArray
 from hmr_ros.nodes.conversions import (
-    bgr_pixels, camera_from_message, image_message, keypoints_from_message, people_from_message)
+    bgr_pixels, camera_from_message, check_body, image_message, keypoints_from_message,
+    people_from_message)
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import ManagedNode, run_nodes
 from hmr_ros.nodes.markers import BONES, MarkerScene, MarkerStyle
@@ -189,13 +190,8 @@ class MeshMarkersNode(ManagedNode):
 
     def _show(self, message: SmplArray) -> None:
         """Turn to the body of a message. Raises NodeError when it is not the one of this node."""
-        display, whole = self._display_for(message.layout), message.layout == SmplArray.LAYOUT_SMPLX
-        if message.body_model_sha256 != display.body.sha256:
-            raise NodeError(
-                f'people on {self.resolve_topic_name("smpl")} have the body model '
-                f'{message.body_model} ({message.body_model_sha256[:12]}), this node has '
-                f'{display.body.name} ({display.body.sha256[:12]}); set '
-                f'{"whole_body_model" if whole else "body_model"} alike')
+        display = self._display_for(message.layout)
+        check_body(message, display.body, self.resolve_topic_name('smpl'))
         if display is not self._shows:
             # Their numbers start anew; nobody of before stays on the screen.
             if self._shows.scene.shows_somebody:

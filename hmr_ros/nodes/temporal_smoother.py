@@ -9,11 +9,11 @@ import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from std_msgs.msg import Header
 
 from hmr_ros.body import BodyModel, load_body, load_whole_body
 from hmr_ros.msg import SmplArray
-from hmr_ros.nodes.conversions import camera_from_message, people_from_message, person_to_message
+from hmr_ros.nodes.conversions import (
+    camera_from_message, check_body, people_from_message, person_to_message)
 from hmr_ros.nodes.engine_node import EngineNode
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import run_nodes
@@ -132,12 +132,7 @@ class TemporalSmootherNode(EngineNode):
         body = self._whole_body.body if whole else self._body
         if message.layout not in (SmplArray.LAYOUT_SMPL, SmplArray.LAYOUT_SMPLX):
             raise NodeError(f'layout is {message.layout}; expected LAYOUT_SMPL or LAYOUT_SMPLX')
-        if message.body_model_sha256 != body.sha256:
-            raise NodeError(
-                f'people on {self.resolve_topic_name("smpl")} have the body model '
-                f'{message.body_model} ({message.body_model_sha256[:12]}), this node has '
-                f'{body.name} ({body.sha256[:12]}); set '
-                f'{"whole_body_model" if whole else "body_model"} alike')
+        check_body(message, body, self.resolve_topic_name('smpl'))
         return camera_from_message(message)
 
     @property

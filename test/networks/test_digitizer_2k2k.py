@@ -40,17 +40,11 @@ def on_meta(variant: Variant) -> Digitizer:
 
 
 @pytest.fixture(scope='module')
-def trained() -> Digitizer:
+def trained(settled: Callable[[nn.Module], nn.Module]) -> Digitizer:
     """A small one whose norms have values that training might leave."""
     torch.manual_seed(0)
     network = build_network(TINY)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-    return network.eval().requires_grad_(False)
+    return settled(network).requires_grad_(False)
 
 
 @pytest.mark.parametrize('resolution', RESOLUTIONS)
