@@ -49,6 +49,7 @@ Refine = Annotated[Optional[str], typer.Option(
     help='keypoint_guided: judge what refining its bodies by 2D keypoints brings instead; engine '
          'or weights file of mgil, or labels for the true keypoints.')]
 BodyLayout = Literal['smpl', 'smplx']
+PeopleLayout = Literal['smpl', 'smplx', 'scans']
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
 
 
@@ -665,19 +666,23 @@ def render(
         people: Annotated[int, typer.Option(help='How many people.', min=1)] = 4096,
         seed: Annotated[int, typer.Option(help='Another seed gives other people.')] = 1,
         size: Annotated[Optional[int], typer.Option(
-            help='Pixels of the larger side; 320 when left out, 512 for smplx.', min=64)] = None,
+            help='Pixels of the larger side; 320 when left out, 512 for smplx and scans.',
+            min=64)] = None,
         frames: Annotated[int, typer.Option(
             help='Film each of them for so many frames, 15 a second; 0: one picture.', min=0)] = 0,
-        layout: Annotated[BodyLayout, typer.Option(
-            help='smpl: 24 joints; smplx: with hands and faces, for bidrn.')] = 'smpl',
+        layout: Annotated[PeopleLayout, typer.Option(
+            help='smpl: 24 joints; smplx: with hands and faces, for bidrn; scans: clothed shapes, '
+                 'for digitizer_2k2k.')] = 'smpl',
         share: Annotated[Optional[list[str]], typer.Option(
             help='Change who is drawn, such as coats=0.3; may be given again.')] = None) -> None:
     """Render synthetic people for training into a store."""
     synthetic = _require('hmr_ros.training.synthetic')
     if frames and share:
         raise CommandError('--share changes single people; leave it out with --frames')
-    if frames and layout == 'smplx':
+    if frames and layout != 'smpl':
         raise CommandError('films show people of 24 joints; leave --layout out with --frames')
+    if share and layout == 'scans':
+        raise CommandError('--share is for pictures of people; leave it out with --layout scans')
     population = synthetic.Population.of(_shares(share or []))
     from hmr_ros.body import load_body, load_whole_body
     with console.status(f'rendering {people} people'):
@@ -687,6 +692,10 @@ def render(
         elif layout == 'smplx':
             store = _require('hmr_ros.training.bidrn.people').render_whole_people(
                 load_whole_body(), people, seed, size or 512, population)
+        elif layout == 'scans':
+            draw_scans = _require('hmr_ros.training.digitizer_2k2k.scans').draw_scans
+            store = _require('hmr_ros.training.digitizer_2k2k.scan_store').ScanStore.of_scans(
+                draw_scans(people, size or 512, seed), size or 512)
         else:
             store = synthetic.render_cutouts(load_body(), people, seed, size or 320, population)
         store.save(path)

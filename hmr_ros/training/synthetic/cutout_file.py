@@ -5,40 +5,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from hmr_ros.training.synthetic.errors import SyntheticError
 
 _OUTLINE = 32
-_Store = TypeVar('_Store', bound='Cutouts')
+_Store = TypeVar('_Store', bound='Pictures')
 
 
 @dataclass(frozen=True)
-class Cutouts:
+class Pictures:
     """
-    N rendered people; row i of each array is person i. Float32, pixels of its own window.
+    Pictures of N people, each but the part of its window that shows somebody.
 
-    pixels    (P, 4)        uint8, all people one after the other: R, G, B, part + 1 (0: empty)
+    pixels    (P, 4)        uint8, all people one after the other
     starts    (N + 1,)      int64, first pixel of each person
     frames    (N, 4)        int32: x, y of the pixels' first corner in the window, width, height
-    focal     (N,)          focal length, pixels
-    centre    (N, 2)        principal point, pixels; may lie far outside the window
-    outline   (N, 32, 2)    hull of the visible person
     size      ()            side of the windows, pixels
+
+    Row i of any other array is person i, but for those of PER_PIXEL, which go with `pixels`.
     """
+
+    PER_PIXEL: ClassVar[tuple[str, ...]] = ('pixels',)
 
     pixels: np.ndarray
     starts: np.ndarray
     frames: np.ndarray
-    focal: np.ndarray
-    centre: np.ndarray
-    outline: np.ndarray
     size: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.focal)
+        return len(self.frames)
 
     def image(self, index: int) -> np.ndarray:
         """Pixels `(h, w, 4)` of one person, a view."""
@@ -73,10 +71,26 @@ class Cutouts:
     @classmethod
     def of(cls: type[_Store], columns: dict[str, list[np.ndarray]], size: int) -> _Store:
         """Make a store of one list of rows per array."""
-        rows = {name: np.stack(values) for name, values in columns.items() if name != 'pixels'}
-        pixels = columns['pixels']
-        starts = np.concatenate([[0], np.cumsum([len(p) for p in pixels])])
-        return cls(pixels=np.concatenate(pixels), starts=starts, size=np.int64(size), **rows)
+        rows = {name: (np.concatenate if name in cls.PER_PIXEL else np.stack)(values)
+                for name, values in columns.items()}
+        starts = np.concatenate([[0], np.cumsum([len(p) for p in columns['pixels']])])
+        return cls(starts=starts, size=np.int64(size), **rows)
+
+
+@dataclass(frozen=True)
+class Cutouts(Pictures):
+    """
+    Rendered people with their cameras; float32, pixels of their own windows.
+
+    pixels    (P, 4)        R, G, B, part + 1 (0: empty)
+    focal     (N,)          focal length, pixels
+    centre    (N, 2)        principal point, pixels; may lie far outside the window
+    outline   (N, 32, 2)    hull of the visible person
+    """
+
+    focal: np.ndarray
+    centre: np.ndarray
+    outline: np.ndarray
 
 
 def outermost(points: np.ndarray) -> np.ndarray:

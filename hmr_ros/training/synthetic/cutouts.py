@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -141,8 +142,9 @@ class Dressed:
 
 
 def dress(
-        body: SkinnedModel, anatomy: Anatomy, crowd: Crowd, i: int, look: Look) -> Dressed:
-    """Clothe person `i` of a crowd."""
+        body: SkinnedModel, anatomy: Anatomy, crowd: Crowd, i: int, look: Look,
+        finish: Callable[[garments.Shell], garments.Shell] = lambda shell: shell) -> Dressed:
+    """Clothe person `i` of a crowd; `finish` may change the shells of skirts, hair and bags."""
     vertices = np.ascontiguousarray(crowd.vertices[i])
     normals = vertex_normals(vertices, body.faces)
     collar = float(anatomy.joints[12][1])
@@ -150,7 +152,7 @@ def dress(
                      look.seed)
     blocks = [(vertices, normals, body.faces, anatomy.attributes, anatomy.parts)]
     offset = len(vertices)
-    for shell in _shells(crowd, i, look, anatomy):
+    for shell in map(finish, _shells(crowd, i, look, anatomy)):
         half = len(shell.faces) // 2
         normal = vertex_normals(shell.vertices, shell.faces[:half])
         outward = np.sign(np.sum(normal * (shell.vertices - shell.vertices.mean(axis=0))))
