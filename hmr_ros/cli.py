@@ -674,7 +674,10 @@ def render(
             help='smpl: 24 joints; smplx: with hands and faces, for bidrn; scans: clothed shapes, '
                  'for digitizer_2k2k.')] = 'smpl',
         share: Annotated[Optional[list[str]], typer.Option(
-            help='Change who is drawn, such as coats=0.3; may be given again.')] = None) -> None:
+            help='Change who is drawn, such as coats=0.3; may be given again.')] = None,
+        scans: Annotated[Optional[Path], typer.Option(
+            help='For --layout scans: a folder of your own instead, each from seven sides.')] = None
+        ) -> None:
     """Render synthetic people for training into a store."""
     synthetic = _require('hmr_ros.training.synthetic')
     if frames and share:
@@ -693,13 +696,21 @@ def render(
             store = _require('hmr_ros.training.bidrn.people').render_whole_people(
                 load_whole_body(), people, seed, size or 512, population)
         elif layout == 'scans':
-            draw_scans = _require('hmr_ros.training.digitizer_2k2k.scans').draw_scans
-            store = _require('hmr_ros.training.digitizer_2k2k.scan_store').ScanStore.of_scans(
-                draw_scans(people, size or 512, seed), size or 512)
+            store = _scan_store(people, size or 512, seed, scans)
         else:
             store = synthetic.render_cutouts(load_body(), people, seed, size or 320, population)
         store.save(path)
     console.print(f'wrote {path}  {path.stat().st_size / 1e6:.0f} MB')
+
+
+def _scan_store(people: int, size: int, seed: int, folder: Path | None) -> Any:
+    store = _require('hmr_ros.training.digitizer_2k2k.scan_store').ScanStore
+    if folder is None:
+        drawn = _require('hmr_ros.training.digitizer_2k2k.scans').draw_scans(people, size, seed)
+    else:
+        drawn = _require('hmr_ros.training.digitizer_2k2k.scan_folder').scans_of_folder(
+            folder, size, seed)
+    return store.of_scans(drawn, size)
 
 
 def _shares(given: list[str]) -> dict[str, float]:

@@ -38,7 +38,7 @@ _EXTENT = 2.8
 #: how much larger or smaller, and how far aside in units, people stand.
 _SCALE, _ASIDE = 0.07, 0.02
 #: colours are rendered so many times finer than depth, for edges that are not jagged.
-_FINER = 2
+FINER = 2
 #: of the 144 joints of a whole body: nose, eyes, ears, toes and heels, then first knuckles.
 _FACE = (55, 57, 56, 59, 58)
 _FEET = (60, 61, 62, 63, 64, 65)
@@ -97,13 +97,21 @@ def draw_scan(
     look, light = draw_look(rng), draw_light(rng, crowd.up[0])
     person = dress(body, anatomy, crowd, 0, look, smoothed)
     person = folded(person, look, anatomy, body.faces)
-    stand_at = _place(person.vertices, person.faces, rng)
+    stand_at = place(person.vertices, person.faces, rng)
     person = replace(person, vertices=stand_at.metres(person.vertices))
     image = _picture(person, smooth_cloths(look), anatomy, light, resolution)
-    front, back = _depths(person, resolution, stand_at.unit_m)
+    return scan_of(image, person.vertices, person.faces, stand_at.metres(joints), stand_at.unit_m)
+
+
+def scan_of(
+        image: np.ndarray, vertices: np.ndarray, faces: np.ndarray, joints: np.ndarray,
+        unit_m: float) -> Scan:
+    """Scan a mesh with its `image`; vertices (V, 3) and joints (31, 3) in metres."""
+    side = image.shape[0]
+    front, back = _depths(vertices, faces, side, unit_m)
     image[front > back] = 0
-    return Scan(image, front, back, _pixels(stand_at.metres(joints), resolution),
-                person.vertices / np.float32(stand_at.unit_m), person.faces, stand_at.unit_m)
+    return Scan(image, front, back, pixels_of(joints, side), vertices / np.float32(unit_m), faces,
+                unit_m)
 
 
 def _standing(body: WholeBodyModel, rng: np.random.Generator) -> tuple[Crowd, np.ndarray]:
@@ -123,7 +131,7 @@ def _standing(body: WholeBodyModel, rng: np.random.Generator) -> tuple[Crowd, np
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a person is put: `middle` (3,) goes to `target` (3,) units, of `unit_m` metres."""
 
     middle: np.ndarray
@@ -135,7 +143,7 @@ class _Place:
         return (points - self.middle + self.target * self.unit_m).astype(np.float32)
 
 
-def _place(vertices: np.ndarray, faces: np.ndarray, rng: np.random.Generator) -> _Place:
+def place(vertices: np.ndarray, faces: np.ndarray, rng: np.random.Generator) -> Place:
     """Put the centroid of the surface at one unit, not always quite in the middle."""
     corners = vertices[faces].astype(np.float64)
     area = np.linalg.norm(np.cross(
@@ -143,10 +151,10 @@ def _place(vertices: np.ndarray, faces: np.ndarray, rng: np.random.Generator) ->
     middle = (corners.mean(1) * area).sum(0) / area.sum()
     scale = math.exp(rng.uniform(-_SCALE, _SCALE))
     unit_m = _EXTENT * float(np.abs(vertices - middle).max()) / scale
-    return _Place(middle, np.array([*rng.uniform(-_ASIDE, _ASIDE, 2), 1.0]), unit_m)
+    return Place(middle, np.array([*rng.uniform(-_ASIDE, _ASIDE, 2), 1.0]), unit_m)
 
 
-def _pixels(points: np.ndarray, side: int) -> np.ndarray:
+def pixels_of(points: np.ndarray, side: int) -> np.ndarray:
     """Project points (N, 3) of the camera into a square image: float32 `(N, 2)`."""
     pixels = points[:, :2] / points[:, 2:] * focal_length(side) + (side - 1) / 2
     return np.ascontiguousarray(pixels, np.float32)
@@ -156,23 +164,31 @@ def _picture(
         person: Dressed, look: Look, anatomy: Anatomy, light: np.ndarray,
         side: int) -> np.ndarray:
     """Colours `(side, side, 4)` uint8, with the share that the person covers last."""
-    fine = side * _FINER
+    fine = side * FINER
     window = Window(focal_length(fine), np.full(2, (fine - 1) / 2), (fine, fine))
     picture, closeness = np.zeros((fine, fine, 4), np.uint8), np.zeros((fine, fine), np.float32)
     draw(person, look, anatomy, light, window, picture, closeness)
-    covered = (picture[..., 3:] > 0).astype(np.float32)
-    mean = cv2.resize(np.concatenate([picture[..., :3] * covered, covered], 2), (side, side),
+    return coarser(picture[..., :3], picture[..., 3] > 0)
+
+
+def coarser(colours: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Take a fine picture (2S, 2S, 3) and where it shows somebody to `(S, S, 4)` uint8."""
+    there = covered[..., None].astype(np.float32)
+    mean = cv2.resize(np.concatenate([colours * there, there], 2), None, fx=1 / FINER, fy=1 / FINER,
                       interpolation=cv2.INTER_AREA)
-    colours = mean[..., :3] / np.maximum(mean[..., 3:], 1e-6)
-    return np.round(np.concatenate([colours, 255 * mean[..., 3:]], 2)).astype(np.uint8)
+    mean[..., :3] /= np.maximum(mean[..., 3:], 1e-6)
+    mean[..., 3] *= 255
+    return np.round(mean).astype(np.uint8)
 
 
-def _depths(person: Dressed, side: int, unit_m: float) -> tuple[np.ndarray, np.ndarray]:
+def _depths(
+        vertices: np.ndarray, faces: np.ndarray, side: int,
+        unit_m: float) -> tuple[np.ndarray, np.ndarray]:
     """D of the first and of the last surface, `(side, side)` float32 each."""
-    points, near = _pixels(person.vertices, side), 1 / person.vertices[:, 2]
+    points, near = pixels_of(vertices, side), 1 / vertices[:, 2]
     beyond = np.float32(1.01 * near.max())
-    first, last = (_closest(points, closeness, faces, side) for closeness, faces in (
-        (near, person.faces), (beyond - near, person.faces[:, ::-1])))
+    first, last = (_closest(points, closeness, seen, side) for closeness, seen in (
+        (near, faces), (beyond - near, faces[:, ::-1])))
     there = (first > 0) & (last > 0)
     far = 1 / (unit_m * rays(side)[..., 2].astype(np.float64))
     front, back = (depth_of(far / np.where(there, near, 1)) for near in (first, beyond - last))
