@@ -21,7 +21,7 @@ import numpy as np
 from hmr_ros.runtime import (
     BACKENDS, Engine, EngineError, load_engine, resolve_engine, TensorSpec)
 from hmr_ros.runtime.manifest import (
-    engines_folder, file_sha256, ManifestEntry, read_manifest, specs)
+    engines_folder, file_sha256, ManifestEntry, most_of, read_manifest, specs)
 from hmr_ros.runtime.onnx_engine import choose_onnx_precision, on_processor, open_session
 
 #: what may be measured: the backends, and onnxruntime without an engine around it.
@@ -143,7 +143,8 @@ def benchmark_engines(
     """
     for rivals in plan.contenders():
         opened = _open_all(rivals, refused)
-        for batch in plan.batches if opened else ():
+        batches = {most_of(rivals[0].entry, batch): None for batch in plan.batches}
+        for batch in batches if opened else ():
             engines = [engine for _, engine in opened]
             rows = timed_rows(
                 rivals[0].entry, engines, batch, rivals[0].threads, plan.seconds)
@@ -214,13 +215,14 @@ def _memory(contender: Contender, batch: int) -> tuple[float, bool]:
 def _main(name: str, backend: str, precision: str, threads: str, batch: str) -> None:
     """Print, as JSON, what `_memory` wants to know; this process is the fresh one."""
     _, entry = resolve_engine(name)
-    before = _status_mb('VmRSS')
+    before = status_mb('VmRSS')
     engine = Contender(entry, backend, precision, int(threads)).open()
     engine.run(random_feeds(engine.inputs, int(batch)))
-    print(json.dumps((_status_mb('VmHWM') - before, engine.on_processor)))
+    print(json.dumps((status_mb('VmHWM') - before, engine.on_processor)))
 
 
-def _status_mb(field: str) -> float:
+def status_mb(field: str) -> float:
+    """Megabytes of this process: VmRSS, resident now, or VmHWM, at their peak."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
