@@ -922,10 +922,12 @@ def evaluate(
                  'Engines of rsc_net and detectors, and engines or weights files of mgil and bidrn '
                  'can be compared: repeat for more.')] = None,
         method: Annotated[str, typer.Option(
-            help='For the detector: learned, engines beside HOG; or hog alone.')] = 'learned',
+            help='For the detector: learned, engines beside HOG; or hog alone. For digitizer_2k2k, '
+                 'how surfaces become meshes: poisson, or direct in place of learned.'
+            )] = 'learned',
         samples: Annotated[Optional[int], typer.Option(
-            help='Held-out synthetic people; 2000 when left out. For the detector scenes of them, '
-                 '200.', min=1)] = None,
+            help='Held-out synthetic people; 2000 when left out, 100 for digitizer_2k2k. For the '
+                 'detector scenes of them, 200.', min=1)] = None,
         real: Annotated[Optional[Path], typer.Option(
             help="Folder of the real pictures and the clip, Debian's opencv-doc.")] = None,
         out: Annotated[Optional[Path], typer.Option(
@@ -1044,10 +1046,18 @@ def _judge_detectors(asked: Question) -> dict[str, Any]:
         wanted, asked.samples or 200, asked.real, asked.out, console)
 
 
+def _judge_digitizer(asked: Question) -> dict[str, Any]:
+    """Compare digitized surfaces with the fitted body, and show the result."""
+    _allowed('--method', asked.method, ('learned', 'direct', 'poisson'))
+    return _require('hmr_ros.evaluation.digitizer').run_evaluation(
+        asked.engines[0], asked.samples or 100, asked.method.replace('learned', 'direct'),
+        out=asked.out, console=console)
+
+
 #: what can be judged, and how; the detector is HOG and engines of mgil_detector.
 _JUDGES: dict[str, Callable[[Question], dict[str, Any]]] = {
     'keypoint_guided': _judge_bodies, 'rsc_net': _judge_rsc_net, 'bidrn': _judge_whole_bodies,
-    'mgil': _judge_poses, 'detector': _judge_detectors,
+    'mgil': _judge_poses, 'detector': _judge_detectors, 'digitizer_2k2k': _judge_digitizer,
     **dict.fromkeys(TEMPORAL, _judge_smoothing)}
 #: networks of which several engines can be compared.
 COMPARED = ('rsc_net', 'mgil', 'bidrn', 'detector')

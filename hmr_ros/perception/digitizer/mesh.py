@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hmr_ros.perception.digitizer.surface import Surface, to_world
+from hmr_ros.perception.digitizer.surface import check_colours, Surface, to_world
 from hmr_ros.perception.errors import PerceptionError
 
 #: corners of a quad, row and column, around it as a side that is seen from the front wants them.
@@ -23,22 +23,25 @@ class Mesh:
 
     vertices  (V, 3) float32 in the world, see `to_world`
     faces     (F, 3) int32
-    pixels    (V,) int64 number of the pixel that each vertex came from, row by row: its colour is
-              `image.reshape(-1, 3)[pixels]`
+    colours   (V, 3) uint8 RGB
     """
 
     vertices: np.ndarray
     faces: np.ndarray
-    pixels: np.ndarray
+    colours: np.ndarray
 
 
-def direct_mesh(surface: Surface) -> Mesh:
+def direct_mesh(surface: Surface, image: np.ndarray) -> Mesh:
     """
     Mesh a surface: quads of pixels on both sides, and walls along the outline.
 
+    image  (S, S, 3) uint8 RGB; the back repeats the colours of the front
+
     Every edge is shared by exactly two triangles, also where parts of the outline touch in one
-    pixel: that one becomes two. Raises PerceptionError where no four neighbours are there.
+    pixel: that one becomes two. Raises PerceptionError where no four neighbours are there, and for
+    an image of another size.
     """
+    check_colours(surface, image)
     there = surface.there
     quads = there[:-1, :-1] & there[1:, :-1] & there[:-1, 1:] & there[1:, 1:]
     if not quads.any():
@@ -55,7 +58,41 @@ def direct_mesh(surface: Surface) -> Mesh:
     return Mesh(
         to_world(np.concatenate([side.reshape(-1, 3)[pixels]
                                  for side in (surface.front, surface.back)])),
-        _faces_of(corners, _outline(framed), len(pixels)).astype(np.int32), np.tile(pixels, 2))
+        _faces_of(corners, _outline(framed), len(pixels)).astype(np.int32),
+        np.tile(image.reshape(-1, 3)[pixels], (2, 1)))
+
+
+def coarser(mesh: Mesh, cell: float) -> Mesh:
+    """
+    Merge all vertices of each cube with sides of `cell` units into one: fewer triangles.
+
+    For looking at: thin parts collapse, so that it need not be closed any more. Raises
+    PerceptionError when nothing is left.
+    """
+    places = np.floor((mesh.vertices - mesh.vertices.min(0)) / cell).astype(np.int64)
+    size = places.max(0) + 1
+    _, owner, counts = np.unique(
+        np.ravel_multi_index(places.T, size), return_inverse=True, return_counts=True)
+    faces = owner.reshape(-1)[mesh.faces]
+    faces = faces[(faces != np.roll(faces, 1, 1)).all(1)]
+    if not len(faces):
+        raise PerceptionError(f'a mesh in cells of {cell} units has no triangles; take less')
+    vertices, colours = (
+        np.stack([np.bincount(owner, column) for column in rows.T], 1) / counts[:, None]
+        for rows in (mesh.vertices, mesh.colours))
+    return Mesh(vertices.astype(np.float32), faces.astype(np.int32),
+                np.round(colours).astype(np.uint8))
+
+
+def vertex_normals(mesh: Mesh) -> np.ndarray:
+    """Outward normals `(V, 3)` float32 of the vertices, of length 1; 0 where no triangle is."""
+    a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
+    # As long as twice the triangle's area, which weights it.
+    normals, corners = np.cross(b - a, c - a), mesh.faces.T.ravel()
+    summed = np.stack([np.bincount(corners, np.tile(column, 3), len(mesh.vertices))
+                       for column in normals.T], 1)
+    length = np.linalg.norm(summed, axis=1, keepdims=True)
+    return (summed / np.where(length > 0, length, 1)).astype(np.float32)
 
 
 def _neighbour(framed: np.ndarray, row: int, column: int) -> np.ndarray:
