@@ -25,7 +25,7 @@ import time
 SOURCE = Path(__file__).resolve().parents[1]
 REQUIREMENTS = {
     'demo': ('ros', 'core', 'onnx', 'packed', 'demo'),
-    'test': ('ros', 'core', 'onnx', 'packed', 'demo', 'train', 'test'),
+    'test': ('ros', 'core', 'onnx', 'packed', 'demo', 'train', 'digitizer', 'test'),
 }
 PYTHON_VERSIONS = ((3, 10), (3, 12))
 # The wheels' exported CMake targets name these two folders of the machine they were built on.

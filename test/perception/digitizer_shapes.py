@@ -67,3 +67,20 @@ def ellipsoid_normals(half_axes: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Outward normals of points in the camera's axes."""
     normal = (points - CENTRE) / half_axes ** 2
     return normal / np.linalg.norm(normal, axis=-1, keepdims=True)
+
+
+def from_capsules(points: np.ndarray) -> np.ndarray:
+    """Distances `(N,)` of points in the camera's axes from the surface of the six capsules."""
+    distances = []
+    for start, end, radius in CAPSULES:
+        axis = np.subtract(end, start)
+        along = ((points - start) @ axis / (axis @ axis)).clip(0, 1)
+        distances.append(np.linalg.norm(points - start - along[:, None] * axis, axis=1) - radius)
+    return np.abs(np.min(distances, axis=0))
+
+
+def from_ellipsoid(half_axes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Distances `(N,)` of points near an ellipsoid from it, to the first order."""
+    offset = points - CENTRE
+    size = np.linalg.norm(offset / half_axes, axis=1)
+    return np.abs(size - 1) * size / np.linalg.norm(offset / half_axes ** 2, axis=1)

@@ -43,6 +43,14 @@ def slab(there: np.ndarray) -> Surface:
     return Surface(front, front + np.float32([0, 0, 1]), there)
 
 
+def grey(surface: Surface) -> np.ndarray:
+    return np.full((*surface.there.shape, 3), 128, np.uint8)
+
+
+def meshed(surface: Surface) -> Mesh:
+    return direct_mesh(surface, grey(surface))
+
+
 def blocks_of(there: np.ndarray) -> np.ndarray:
     """Quads of four neighbours, by another way: erosion."""
     return ndimage.binary_erosion(there, np.ones((2, 2)), origin=-1)[:-1, :-1]
@@ -63,9 +71,9 @@ def test_plates_of_any_outline_are_closed(there: np.ndarray) -> None:
     quads = blocks_of(there)
     if not quads.any():
         with pytest.raises(PerceptionError, match='no four neighbouring pixels'):
-            direct_mesh(slab(there))
+            meshed(slab(there))
         return
-    mesh = direct_mesh(slab(there))
+    mesh = meshed(slab(there))
     assert_closed(mesh)
     assert volume(mesh) == pytest.approx(quads.sum(), rel=1e-5), 'oriented outward'
     # Euler: two for each piece, less two for each hole through it.
@@ -80,7 +88,7 @@ def test_an_ellipsoid_at_1024_pixels() -> None:
     front, back = depths(ellipsoid_hits(ELLIPSOID, 1024))
     surface = surface_of(front, back)
     start = time.process_time()
-    mesh = direct_mesh(surface)
+    mesh = meshed(surface)
     assert time.process_time() - start < 1
     assert_closed(mesh)
     assert volume(mesh) == pytest.approx(4 / 3 * np.pi * ELLIPSOID.prod(), rel=2e-3)
@@ -89,16 +97,23 @@ def test_an_ellipsoid_at_1024_pixels() -> None:
 
 
 def test_a_body_whose_limbs_hide_each_other_is_closed() -> None:
-    mesh = direct_mesh(surface_of(*depths(capsule_hits(512))))
+    mesh = meshed(surface_of(*depths(capsule_hits(512))))
     assert_closed(mesh)
     assert volume(mesh) > 0
 
 
-def test_vertices_know_the_pixel_that_colours_them() -> None:
-    surface = surface_of(*depths(ellipsoid_hits(ELLIPSOID, 128)))
-    mesh = direct_mesh(surface)
+def test_vertices_have_the_colour_of_their_pixel_on_both_sides() -> None:
+    side = 128
+    surface = surface_of(*depths(ellipsoid_hits(ELLIPSOID, side)))
+    # Red and green count columns and rows.
+    image = np.stack([*np.meshgrid(np.arange(side), np.arange(side)), np.zeros((side, side))],
+                     -1).astype(np.uint8)
+    mesh = direct_mesh(surface, image)
     half = len(mesh.vertices) // 2
-    for side, rows in ((surface.front, slice(half)), (surface.back, slice(half, None))):
-        points = side.reshape(-1, 3)[mesh.pixels[rows]]
+    columns, rows = mesh.colours[:, 0], mesh.colours[:, 1]
+    for points, part in ((surface.front, slice(half)), (surface.back, slice(half, None))):
         np.testing.assert_allclose(
-            mesh.vertices[rows], points * (1, -1, -1) + (0, 0, 1), atol=1e-6)
+            mesh.vertices[part], points[rows[part], columns[part]] * (1, -1, -1) + (0, 0, 1),
+            atol=1e-6)
+    with pytest.raises(PerceptionError, match=r'shape \(64, 64, 3\) of uint8; expected \(128,'):
+        direct_mesh(surface, image[:64, :64])

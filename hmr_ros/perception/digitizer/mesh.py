@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hmr_ros.perception.digitizer.surface import Surface, to_world
+from hmr_ros.perception.digitizer.surface import check_colours, Surface, to_world
 from hmr_ros.perception.errors import PerceptionError
 
 #: corners of a quad, row and column, around it as a side that is seen from the front wants them.
@@ -23,22 +23,25 @@ class Mesh:
 
     vertices  (V, 3) float32 in the world, see `to_world`
     faces     (F, 3) int32
-    pixels    (V,) int64 number of the pixel that each vertex came from, row by row: its colour is
-              `image.reshape(-1, 3)[pixels]`
+    colours   (V, 3) uint8 RGB
     """
 
     vertices: np.ndarray
     faces: np.ndarray
-    pixels: np.ndarray
+    colours: np.ndarray
 
 
-def direct_mesh(surface: Surface) -> Mesh:
+def direct_mesh(surface: Surface, image: np.ndarray) -> Mesh:
     """
     Mesh a surface: quads of pixels on both sides, and walls along the outline.
 
+    image  (S, S, 3) uint8 RGB; the back repeats the colours of the front
+
     Every edge is shared by exactly two triangles, also where parts of the outline touch in one
-    pixel: that one becomes two. Raises PerceptionError where no four neighbours are there.
+    pixel: that one becomes two. Raises PerceptionError where no four neighbours are there, and for
+    an image of another size.
     """
+    check_colours(surface, image)
     there = surface.there
     quads = there[:-1, :-1] & there[1:, :-1] & there[:-1, 1:] & there[1:, 1:]
     if not quads.any():
@@ -55,7 +58,8 @@ def direct_mesh(surface: Surface) -> Mesh:
     return Mesh(
         to_world(np.concatenate([side.reshape(-1, 3)[pixels]
                                  for side in (surface.front, surface.back)])),
-        _faces_of(corners, _outline(framed), len(pixels)).astype(np.int32), np.tile(pixels, 2))
+        _faces_of(corners, _outline(framed), len(pixels)).astype(np.int32),
+        np.tile(image.reshape(-1, 3)[pixels], (2, 1)))
 
 
 def _neighbour(framed: np.ndarray, row: int, column: int) -> np.ndarray:
