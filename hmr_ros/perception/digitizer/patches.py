@@ -94,7 +94,7 @@ def blend(normals: dict[str, np.ndarray], alignment: Alignment) -> np.ndarray:
     side = alignment.resolution
     total = np.zeros((7, side, side), np.float32)
     for placed in alignment.placed:
-        rows, columns = _covered(placed)
+        rows, columns = _reach_of(placed)
         patch = sample(
             _with_weights(normals[placed.part.patch][_row_of(placed)], placed),
             _moved(placed.to_patch, rows, columns) + _BORDER,
@@ -102,6 +102,19 @@ def blend(normals: dict[str, np.ndarray], alignment: Alignment) -> np.ndarray:
         patch[:6] *= patch[6]
         total[:, rows, columns] += patch
     return total[:6] / np.where(total[6] > 0, total[6], 1)
+
+
+def covered(alignment: Alignment) -> np.ndarray:
+    """Tell where `blend` finds a part: bool `(S, S)`."""
+    result = np.zeros((alignment.resolution,) * 2, bool)
+    for placed in alignment.placed:
+        rows, columns = _reach_of(placed)
+        weights = sample(
+            np.pad(blend_weights(placed.part.patch, placed.resolution), 1)[None],
+            _moved(placed.to_patch, rows, columns) + _BORDER,
+            rows.stop - rows.start, columns.stop - columns.start)
+        result[rows, columns] |= weights[0] > 0
+    return result
 
 
 def _with_weights(normals: np.ndarray, placed: PlacedPart) -> np.ndarray:
@@ -116,7 +129,7 @@ def _with_weights(normals: np.ndarray, placed: PlacedPart) -> np.ndarray:
         np.pad(normals, ((0, 0), (1, 1), (1, 1)), 'edge'), np.pad(weights, 1)[None]])
 
 
-def _covered(placed: PlacedPart) -> tuple[slice, slice]:
+def _reach_of(placed: PlacedPart) -> tuple[slice, slice]:
     """Rows and columns of the image that a patch may reach."""
     low = np.floor(placed.corners.min(0)).astype(int).clip(0, placed.resolution)
     high = np.ceil(placed.corners.max(0)).astype(int).clip(0, placed.resolution - 1) + 1
