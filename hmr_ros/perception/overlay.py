@@ -12,6 +12,7 @@ import numpy as np
 
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.crops import check_image
+from hmr_ros.perception.painting import facing, paint
 from hmr_ros.perception.person import PersonKeypoints
 from hmr_ros.perception.skeleton import HAND_BONES, PARENTS
 
@@ -19,9 +20,6 @@ from hmr_ros.perception.skeleton import HAND_BONES, PARENTS
 # for near and far people.
 _BUFFER_PX = 256
 _MOST_ZOOM = 3.0
-# Distance of samples on a triangle, in buffer pixels; up to 0.7 no pixel is missed.
-_SAMPLE_STEP_PX = 0.7
-_MOST_STEPS = 24
 _NEAREST_M = 0.05
 # Beyond, OpenCV's whole numbers overflow.
 _FARTHEST_PX = 1e5
@@ -29,21 +27,6 @@ _DOT_PX = 2
 _LIGHT = np.float32([-0.35, -0.6, -0.72])
 _AMBIENT = 0.42
 _JOINT_PARENTS = PARENTS[:24]
-
-
-def _steps_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Barycentric samples of triangles cut into 1, 2, ... steps, their starts and counts."""
-    parts = []
-    for steps in range(1, _MOST_STEPS + 1):
-        i, j = np.meshgrid(np.arange(steps), np.arange(steps), indexing='ij')
-        inside = i + j < steps
-        corner = np.stack([i[inside], j[inside]], axis=1)
-        parts.append(((corner + 1 / 3) / steps).astype(np.float32))
-    counts = np.array([len(part) for part in parts])
-    return np.concatenate(parts), np.concatenate([[0], np.cumsum(counts)[:-1]]), counts
-
-
-_SAMPLES, _STARTS, _COUNTS = _steps_table()
 
 
 @dataclass(frozen=True)
@@ -140,38 +123,11 @@ class OverlayRenderer:
             self, corners: np.ndarray, vertices: np.ndarray, ahead: np.ndarray,
             shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Paint the triangles from far to near: shade and cover, float32 `shape`, 0 to 1."""
-        triangles, spans = self._visible(corners, ahead, shape)
-        order = np.argsort(-vertices[triangles, 2].sum(axis=1))
-        triangles, spans = triangles[order], spans[order]
-        steps = np.clip(np.ceil(spans / _SAMPLE_STEP_PX), 1, _MOST_STEPS).astype(int) - 1
-        counts = _COUNTS[steps]
-        owner = np.repeat(np.arange(len(triangles)), counts)
-        position = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        weights = _SAMPLES[np.repeat(_STARTS[steps], counts) + position]
-        x, y, lit = (
-            _interpolate(values[triangles], owner, weights)
-            for values in (corners[:, 0], corners[:, 1], self._shades(vertices)))
-        x, y = x.astype(np.int32), y.astype(np.int32)
-        inside = (x >= 0) & (y >= 0) & (x < shape[1]) & (y < shape[0])
-        shade = np.zeros(shape, np.float32)
-        # Of several samples on one pixel the last one, the nearest, stays.
-        shade.ravel()[(y * shape[1] + x)[inside]] = lit[inside]
+        kept, spans = facing(corners, self._columns, shape)
+        kept &= ahead[self._columns].all(axis=0)
+        shade, = paint(corners, vertices[:, 2], self._faces[kept], spans[kept],
+                       (self._shades(vertices),), shape)
         return _close_holes(shade)
-
-    def _visible(
-            self, corners: np.ndarray, ahead: np.ndarray,
-            shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Triangles that face the camera and touch the buffer, and their sizes in pixels."""
-        xs, ys = corners[self._columns, 0], corners[self._columns, 1]
-        # The image's y axis points down, so triangles seen from outside turn clockwise in it.
-        turn = (xs[1] - xs[0]) * (ys[2] - ys[0]) - (ys[1] - ys[0]) * (xs[2] - xs[0])
-        kept = (turn < 0) & ahead[self._columns].all(axis=0)
-        span = np.zeros(len(turn), np.float32)
-        for values, limit in ((xs, shape[1]), (ys, shape[0])):
-            low, high = values.min(axis=0), values.max(axis=0)
-            kept &= (high >= 0) & (low <= limit)
-            np.maximum(span, high - low, out=span)
-        return self._faces[kept], span[kept]
 
     def _shades(self, vertices: np.ndarray) -> np.ndarray:
         """Brightness of each vertex, `(V,)`, from its normal."""
@@ -208,12 +164,6 @@ class OverlayRenderer:
 def _pale(track_id: str) -> tuple[int, int, int]:
     blue, green, red = (int(0.4 * value + 0.6 * 255) for value in track_color(track_id))
     return blue, green, red
-
-
-def _interpolate(corners: np.ndarray, owner: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Values at samples, `(S,)`, of triangles with `corners` `(T, 3)`."""
-    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    return corners[:, 0][owner] + weights[:, 0] * first[owner] + weights[:, 1] * second[owner]
 
 
 def _close_holes(shade: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -62,6 +62,39 @@ def direct_mesh(surface: Surface, image: np.ndarray) -> Mesh:
         np.tile(image.reshape(-1, 3)[pixels], (2, 1)))
 
 
+def coarser(mesh: Mesh, cell: float) -> Mesh:
+    """
+    Merge all vertices of each cube with sides of `cell` units into one: fewer triangles.
+
+    For looking at: thin parts collapse, so that it need not be closed any more. Raises
+    PerceptionError when nothing is left.
+    """
+    places = np.floor((mesh.vertices - mesh.vertices.min(0)) / cell).astype(np.int64)
+    size = places.max(0) + 1
+    _, owner, counts = np.unique(
+        np.ravel_multi_index(places.T, size), return_inverse=True, return_counts=True)
+    faces = owner.reshape(-1)[mesh.faces]
+    faces = faces[(faces != np.roll(faces, 1, 1)).all(1)]
+    if not len(faces):
+        raise PerceptionError(f'a mesh in cells of {cell} units has no triangles; take less')
+    vertices, colours = (
+        np.stack([np.bincount(owner, column) for column in rows.T], 1) / counts[:, None]
+        for rows in (mesh.vertices, mesh.colours))
+    return Mesh(vertices.astype(np.float32), faces.astype(np.int32),
+                np.round(colours).astype(np.uint8))
+
+
+def vertex_normals(mesh: Mesh) -> np.ndarray:
+    """Outward normals `(V, 3)` float32 of the vertices, of length 1; 0 where no triangle is."""
+    a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
+    # As long as twice the triangle's area, which weights it.
+    normals, corners = np.cross(b - a, c - a), mesh.faces.T.ravel()
+    summed = np.stack([np.bincount(corners, np.tile(column, 3), len(mesh.vertices))
+                       for column in normals.T], 1)
+    length = np.linalg.norm(summed, axis=1, keepdims=True)
+    return (summed / np.where(length > 0, length, 1)).astype(np.float32)
+
+
 def _neighbour(framed: np.ndarray, row: int, column: int) -> np.ndarray:
     """Tell of every quad whether there is one so many rows and columns away: bool `(n,)`."""
     rows, columns = np.nonzero(framed)
