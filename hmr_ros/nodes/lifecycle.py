@@ -30,7 +30,6 @@ from hmr_ros.nodes.qos import image_qos, overridable, result_qos
 from hmr_ros.perception.errors import PerceptionError
 
 THROTTLE_S = 5.0
-WORKER_TIMEOUT_S = 10.0
 
 
 class NewestSlot:
@@ -65,6 +64,8 @@ class ManagedNode(LifecycleNode):
 
     TABLE = ''
     INPUT = ''
+    #: seconds that the worker may need to come to an end.
+    WORKER_TIMEOUT_S = 10.0
 
     def __init__(self, **node_arguments: Any) -> None:
         """Declare parameters. Raises NodeError when one of them is not allowed."""
@@ -269,7 +270,7 @@ class ManagedNode(LifecycleNode):
             self.destroy_subscription(subscription)
         self._inputs.clear()
         self._slot.take()
-        self._worker.submit(lambda: None).result(WORKER_TIMEOUT_S)
+        self._worker.submit(lambda: None).result(self.WORKER_TIMEOUT_S)
 
     def _drain(self) -> None:
         item = self._slot.take()
