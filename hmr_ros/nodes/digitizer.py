@@ -165,11 +165,11 @@ class DigitizerNode(EngineNode):
                 'pixels. Ask for 0, or set digitizer_engine to engines of that size')
 
     def _choice(self, name: str, asked: str) -> str:
-        """What a call asks for, or else a parameter says."""
-        asked, spec = asked or self.parameters[name], self.parameters.spec(name)
-        if asked not in spec.choices:
-            raise NodeError(f'{name} is {asked!r}; allowed: {", ".join(spec.choices)}')
-        return asked
+        """Return what a call asks for, or else a parameter says."""
+        choices = self.parameters.spec(f'mesh_{name}').choices
+        if asked and asked not in choices:
+            raise NodeError(f'{name} is {asked!r}; allowed: {", ".join(choices)}')
+        return asked or self.parameters[f'mesh_{name}']
 
     def _octree_depth(self) -> int:
         depth = self.parameters['octree_depth']

@@ -265,9 +265,9 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         *WHOLE_BODY,
         *CAMERA,
         P('output_folder', '~/.ros/digitized', 'folder of mesh files of calls that name none'),
-        P('format', 'glb', 'of files, where a call names none: ply in the optical frame, glb '
-          'with y up', choices=('glb', 'ply'), dynamic=True),
-        P('method', 'direct', 'of meshes, where a call names none; direct: of pixels, at once; '
+        P('mesh_format', 'glb', 'of files, where a call names none: ply in the optical frame, '
+          'glb with y up', choices=('glb', 'ply'), dynamic=True),
+        P('mesh_method', 'direct', 'of meshes, where a call names none; direct: of pixels, at once; '
           'poisson: smooth, within a minute, needs the extra digitizer',
           choices=('direct', 'poisson'), dynamic=True),
         P('octree_depth', 0, 'of poisson, 3 to 12, a level more halves the grid; 0: what suits '
