@@ -21,7 +21,7 @@ import numpy as np
 from hmr_ros.runtime import (
     BACKENDS, Engine, EngineError, load_engine, resolve_engine, TensorSpec)
 from hmr_ros.runtime.manifest import (
-    engines_folder, file_sha256, ManifestEntry, read_manifest, specs)
+    engines_folder, file_sha256, ManifestEntry, most_of, read_manifest, specs)
 from hmr_ros.runtime.onnx_engine import choose_onnx_precision, on_processor, open_session
 
 #: what may be measured: the backends, and onnxruntime without an engine around it.
@@ -143,7 +143,8 @@ def benchmark_engines(
     """
     for rivals in plan.contenders():
         opened = _open_all(rivals, refused)
-        for batch in plan.batches if opened else ():
+        batches = {most_of(rivals[0].entry, batch): None for batch in plan.batches}
+        for batch in batches if opened else ():
             engines = [engine for _, engine in opened]
             rows = timed_rows(
                 rivals[0].entry, engines, batch, rivals[0].threads, plan.seconds)

@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from hmr_ros.runtime.engine import EngineError
+from hmr_ros.runtime.manifest import ManifestEntry
 
 #: what `precision` may be for an engine that is built.
 BUILT_PRECISIONS = ('fp32', 'fp16', 'int8')
 #: sums of squares and exponentials leave the range of float16; these keep float32.
 _KEPT_IN_FP32 = (
     'InstanceNormalization', 'LayerNormalization', 'Pow', 'ReduceL2', 'ReduceSum', 'Softmax')
+#: beginning of the names of nodes that keep float32, too: who exports a network knows which.
+EXACT_NODE = 'exact_float32'
+#: an output that fp16 is too coarse for.
+_DEPTH = 'depth'
 
 
 def parse_network(content: bytes, path: Path) -> Any:
@@ -54,6 +59,20 @@ def typed_network(content: bytes, precision: str, path: Path) -> bytes:
     if precision == 'int8':
         _check_symmetric(model, path)
     return model.SerializeToString()
+
+
+def degradation(content: bytes, entry: ManifestEntry | None, precision: str) -> str:
+    """
+    Say what fp16 does to the file `content` beyond rounding, to be added to a reason; or ''.
+
+    That is a file of depth which does not say which nodes keep float32.
+    """
+    # As a node's name stands in the file; no parser is needed to see it.
+    if precision != 'fp16' or entry is None or _DEPTH not in entry.outputs or (
+            EXACT_NODE.encode() in content):
+        return ''
+    return ('; degraded: all of the file is computed in fp16, which rounds depth to steps of about '
+            'a millimetre. Export it again, or use precision fp32')
 
 
 def _fold_weights(model: Any) -> None:
@@ -100,7 +119,42 @@ def _in_half_precision(model: Any) -> Any:
             f'onnxruntime cannot be imported ({error}), and its converter makes fp16 of a '
             'network; `pip install onnxruntime`, or build with --precision fp32') from error
     kept = [*DEFAULT_OP_BLOCK_LIST, *_KEPT_IN_FP32]
-    model = convert_float_to_float16(model, keep_io_types=True, op_block_list=kept)
+    exact = [node.name for node in model.graph.node if node.name.startswith(EXACT_NODE)]
+    model = convert_float_to_float16(
+        model, keep_io_types=True, op_block_list=kept, node_block_list=exact)
     # The converter puts its casts of the inputs last.
     OnnxModel.graph_topological_sort(model.graph)
+    _join_exact(model.graph)
     return model
+
+
+def _join_exact(graph: Any) -> None:
+    """
+    Let what exact nodes give reach exact nodes and outputs as float32.
+
+    The converter puts a cast to float16 behind each of them, and another back.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    outputs = {output.name for output in graph.output}
+    for node in [node for node in graph.node if node.op_type == 'Cast']:
+        half = makers.get(node.input[0])
+        if half is None or half.op_type != 'Cast':
+            continue
+        maker = makers.get(half.input[0])
+        if maker is None or not maker.name.startswith(EXACT_NODE):
+            continue
+        kept, dropped = half.input[0], node.output[0]
+        if dropped in outputs:
+            kept, dropped = dropped, kept
+            makers[kept] = makers[dropped]
+        graph.node.remove(node)
+        _rename(graph, dropped, kept)
+    used = outputs | {name for node in graph.node for name in node.input}
+    for node in [node for node in graph.node if not used & set(node.output)]:
+        graph.node.remove(node)
+
+
+def _rename(graph: Any, name: str, to: str) -> None:
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [to if value == name else value for value in names]

@@ -55,6 +55,7 @@ class ManifestEntry:
     score_mode        which of a keypoint's two peaks is its score (mgil sheet, 1): max or min, ''
                       for engines without such peaks
     flip_shift        bins of the flip test (mgil sheet, 1), None for split ratio - 1
+    max_batch         most items of one call, None where any number may come
     top_score         peak that means a certain keypoint; scores are shares of it
     training_data     one sentence
     accuracy          measured numbers, name -> value, units in the names
@@ -85,6 +86,7 @@ class ManifestEntry:
     score_mode: str = ''
     flip_shift: int | None = None
     top_score: float = 1.0
+    max_batch: int | None = None
     training_data: str = ''
     accuracy: Mapping[str, Any] = field(default_factory=dict)
 
@@ -97,6 +99,11 @@ class ManifestEntry:
             raise EngineError(
                 f'engine {self.name!r} has sha256 {self.sha256!r}; expected 64 lower-case '
                 'hexadecimal digits, as `sha256sum` prints them')
+
+
+def most_of(entry: ManifestEntry | None, wanted: int) -> int:
+    """Return how many items to make ready for when `wanted` are usual."""
+    return min(wanted, entry.max_batch) if entry is not None and entry.max_batch else wanted
 
 
 def specs(

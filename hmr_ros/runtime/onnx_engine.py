@@ -11,7 +11,7 @@ import numpy as np
 from hmr_ros.runtime.checks import (
     check_feeds, check_free_axes, check_tensors, choose_precision, measured, read_network)
 from hmr_ros.runtime.engine import EngineError, TensorSpec
-from hmr_ros.runtime.manifest import ManifestEntry
+from hmr_ros.runtime.manifest import ManifestEntry, most_of
 
 _DTYPES = {
     'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(double)': 'float64',
@@ -109,7 +109,7 @@ class OnnxEngine:
         self._names = [spec.name for spec in self.outputs]
         check_free_axes(self.inputs, path)
         results = self.run({
-            spec.name: np.zeros(spec.shape_for(WARM_UP_BATCH), spec.dtype)
+            spec.name: np.zeros(spec.shape_for(most_of(entry, WARM_UP_BATCH)), spec.dtype)
             for spec in self.inputs})
         # Exporters do not always know the sizes of outputs; the first result does.
         self.outputs = tuple(

@@ -7,7 +7,7 @@ This is the one place that imports TensorRT.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import hashlib
 from pathlib import Path
 import time
@@ -19,8 +19,8 @@ from hmr_ros.runtime.cuda import Cuda, Device, find_cuda
 from hmr_ros.runtime.engine import EngineError
 from hmr_ros.runtime.engine_cache import (
     EngineCache, EngineKey, EngineRecord, Environment, StoredEngine)
-from hmr_ros.runtime.half_precision import typed_network
-from hmr_ros.runtime.manifest import ManifestEntry
+from hmr_ros.runtime.half_precision import degradation, typed_network
+from hmr_ros.runtime.manifest import ManifestEntry, most_of
 from hmr_ros.runtime.tensorrt_build import build_plan, BuildRequest, BuiltEngine
 from hmr_ros.runtime.tensorrt_engine import TensorRtEngine
 
@@ -56,6 +56,10 @@ class Network:
         """Raises EngineError when the file is missing, damaged or changed."""
         return cls(path, entry, *read_network(path, entry))
 
+    def limited(self, options: BuildOptions) -> BuildOptions:
+        """Return the options for as many items as the network is ever given."""
+        return replace(options, max_batch=most_of(self.entry, options.max_batch))
+
     def key(self, precision: str, options: BuildOptions, environment: Environment) -> EngineKey:
         """Return what is wanted of an engine. Raises EngineError for a wrong precision."""
         return EngineKey(
@@ -90,6 +94,7 @@ def open_engine(
 
     Raises EngineError when there is none to be had; the message names the command that builds it.
     """
+    options = network.limited(options)
     key = network.key(precision, options, stack.environment)
     try:
         stored = EngineCache().find(key)
@@ -98,7 +103,9 @@ def open_engine(
             raise
         options.watch.announce(f'{error}. Building it now, which takes minutes')
         stored = build_engine(stack, network, precision, options)
-    return TensorRtEngine(stack.trt, stack.cuda, stored, network.entry, reason)
+    return TensorRtEngine(
+        stack.trt, stack.cuda, stored, network.entry,
+        reason + degradation(network.content, network.entry, key.precision))
 
 
 def build_engine(
@@ -109,6 +116,7 @@ def build_engine(
 
     Raises EngineError when it cannot be built or written; nothing is left then.
     """
+    options = network.limited(options)
     cache, key = EngineCache(), network.key(precision, options, stack.environment)
     with cache.exclusive(options.watch.announce):
         try:

@@ -10,7 +10,7 @@ from typing import Any, TYPE_CHECKING
 
 from hmr_ros.runtime.checks import choose_precision, read_network
 from hmr_ros.runtime.engine import EngineError
-from hmr_ros.runtime.half_precision import typed_network
+from hmr_ros.runtime.half_precision import degradation, typed_network
 from hmr_ros.runtime.manifest import ManifestEntry
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def open_engine(
     device = torch.device('cuda', 0) if on_gpu else torch.device('cpu')
     content, sha256 = read_network(path, entry)
     precision = _choose_precision(precision, device.type, content, path)
+    reason += degradation(content, entry, precision)
     if precision == 'fp16':
         content = typed_network(content, precision, path)
     from hmr_ros.runtime.torch_engine import TorchEngine

@@ -10,7 +10,7 @@ import numpy as np
 
 from hmr_ros.runtime.checks import check_feeds, check_free_axes, check_tensors, measured
 from hmr_ros.runtime.engine import EngineError
-from hmr_ros.runtime.manifest import ManifestEntry
+from hmr_ros.runtime.manifest import ManifestEntry, most_of
 from hmr_ros.runtime.torch_network import TorchNetwork
 from hmr_ros.runtime.torch_runners import Runner
 
@@ -41,7 +41,7 @@ class TorchEngine:
         self._runner: Runner | None = runner
         try:
             check_free_axes(self.inputs, network.path)
-            for batch in runner.warm_up:
+            for batch in sorted({most_of(entry, batch) for batch in runner.warm_up}):
                 results = self.run({
                     spec.name: np.zeros(spec.shape_for(batch), spec.dtype)
                     for spec in self.inputs})

@@ -53,9 +53,9 @@ def engines(side: int, window: int) -> dict[str, FakeEngine]:
         **{name: FakeEngine(name, [], lambda feeds, name=name: {
             'normals': feeds['patch'] + len(name)}) for name in PATCHES},
         'refine': FakeEngine(
-            'refine', [Tensor('depth', (-1, 2, window // 8, window // 8)),
+            'refine', [Tensor('pair', (-1, 2, window // 8, window // 8)),
                        Tensor('normals', (-1, 6, window, window))],
-            lambda feeds: {'depth': blurred(feeds['depth'], feeds['normals'])})}
+            lambda feeds: {'depth': blurred(feeds['pair'], feeds['normals'])})}
 
 
 def pair_of(side: int, rows: slice, columns: slice) -> np.ndarray:

@@ -104,7 +104,7 @@ class EngineNetworks:
         if (seen == _EMPTY[:2]).all():
             return _EMPTY
         found = self._engines['refine'].run({
-            'depth': np.ascontiguousarray(seen[None]),
+            'pair': np.ascontiguousarray(seen[None]),
             'normals': np.ascontiguousarray(normals[None, :, rows.seen, columns.seen])})
         return found['depth'][0][:, rows.inner, columns.inner]
 
