@@ -24,10 +24,11 @@ from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import run_nodes
 from hmr_ros.nodes.qos import latched_qos, overridable, result_qos
 from hmr_ros.perception.digitizer.digitization import Cancelled
-from hmr_ros.perception.digitizer.networks import EngineNetworks, ENGINES, Networks
+from hmr_ros.perception.digitizer.networks import EngineNetworks, Networks
 from hmr_ros.perception.digitizer.subject import (
     check_subject, digitize_person, DigitizedPerson, Meshing, save, Subject)
 from hmr_ros.perception.errors import PerceptionError
+from hmr_ros.runtime.digitizer import open_digitizer
 from hmr_ros.srv import Digitize
 
 HOW_TO_GET_ONE = (
@@ -79,12 +80,10 @@ class DigitizerNode(EngineNode):
 
     def open_networks(self) -> Networks:
         """Open all engines."""
-        begin = self.parameters['digitizer_engine']
-        end = '.onnx' if '/' in begin else ''
         threads = threads_for(self.parameters['threads'])
-        return EngineNetworks({
-            part: self.open_engine(f'{begin}_{part}{end}', _MAX_BATCH, threads, HOW_TO_GET_ONE)
-            for part in ENGINES})
+        return EngineNetworks(open_digitizer(
+            self.parameters['digitizer_engine'], open_engine=lambda name, *_: self.open_engine(
+                name, _MAX_BATCH, threads, HOW_TO_GET_ONE)))
 
     def create_outputs(self) -> None:
         """Offer the services, and advertise progress and meshes."""

@@ -30,7 +30,7 @@ METHODS = ('direct', 'poisson')
 #: about the share of the time that networks take, by the method that follows.
 _NETWORKS_TAKE = {'direct': 0.9, 'poisson': 0.5}
 _TORSO = (5, 6, 11, 12)
-#: optical frame to x right, y up, z backward, which is how GLB has its axes.
+#: optical frame to x right, y up, z towards the camera, as GLB has its axes.
 _UPRIGHT = np.float32([1, -1, -1])
 
 
@@ -193,6 +193,11 @@ def is_watertight(mesh: Mesh) -> bool:
     return trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).is_watertight
 
 
+def turned_up(mesh: Mesh) -> Mesh:
+    """Turn a mesh of an optical frame to x right, y up, z towards the camera."""
+    return replace(mesh, vertices=mesh.vertices * _UPRIGHT)
+
+
 def save(mesh: Mesh, path: Path) -> None:
     """
     Write a mesh that is in an optical frame, whole or not at all.
@@ -200,5 +205,5 @@ def save(mesh: Mesh, path: Path) -> None:
     PLY keeps the frame: x right, y down, z forward. GLB is y up by definition, so y and z are
     turned over. Raises PerceptionError as `write_mesh` does.
     """
-    turned = _UPRIGHT if path.suffix.lower() == '.glb' else np.float32(1)
-    write_mesh(path, mesh.vertices * turned, mesh.faces, mesh.colours)
+    shown = turned_up(mesh) if path.suffix.lower() == '.glb' else mesh
+    write_mesh(path, shown.vertices, shown.faces, shown.colours)
