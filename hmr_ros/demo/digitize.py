@@ -18,7 +18,7 @@ from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.digitizer.body_joints import BodyJoints
 from hmr_ros.perception.digitizer.digitization import Watch
 from hmr_ros.perception.digitizer.framing import box_of
-from hmr_ros.perception.digitizer.joints import completed, Joints
+from hmr_ros.perception.digitizer.joints import completed, Joints, JOINTS
 from hmr_ros.perception.digitizer.networks import EngineNetworks
 from hmr_ros.perception.digitizer.openpose import read_openpose
 from hmr_ros.perception.digitizer.subject import (
@@ -37,6 +37,9 @@ from hmr_ros.runtime.digitizer import open_digitizer
 USUAL_HEIGHT_M = 1.7
 TURNTABLE = 'turntable.jpg'
 _JPEG_QUALITY = 92
+#: of the longer side; with the second one people who fill a picture are as small as the detector
+#: knows them.
+_MARGINS, _GREY = (0.0, 0.5), (114, 114, 114)
 
 
 @dataclass(frozen=True)
@@ -148,17 +151,16 @@ def _subject_of(
     """Find out where the person's joints are and how far away it stands."""
     height, width = image.shape[:2]
     camera = Camera.from_fov(width, height, options.fov_deg)
-    if options.keypoints is None:
-        box = _largest(image)
-        joints = _joints_in(image, box)
-    else:
-        joints = read_openpose(options.keypoints)
-        box = PersonBox(np.float32(box_of(joints)))
-    body = _body_in(image, box, camera)
-    distance_m = None
+    given = None if options.keypoints is None else read_openpose(options.keypoints)
+    box = _largest(image) if given is None else PersonBox(np.float32(box_of(given)))
+    body, distance_m = _body_in(image, box, camera), None
+    # Joints of recovered bodies are nearer to the truth than keypoints of the shipped engine.
+    joints = given or Joints(np.full((len(JOINTS), 2), np.nan))
     if body is not None:
         joints = completed(joints, BodyJoints(load_body()).of(body, camera))
         distance_m = float(np.linalg.norm(body.joints3d[0]))
+    if given is None:
+        joints = completed(joints, _joints_in(image, box))
     subject = Subject(
         np.ascontiguousarray(image[..., ::-1]), joints, camera, options.height_m or USUAL_HEIGHT_M,
         distance_m, mask)
@@ -167,12 +169,22 @@ def _subject_of(
 
 def _largest(image: np.ndarray) -> PersonBox:
     with _opened('mgil_detector') as engine:
-        people = LearnedPersonDetector(engine).detect(image)
+        detector = LearnedPersonDetector(engine)
+        people = [person for share in _MARGINS for person in _detected(detector, image, share)]
     if not people:
         raise DemoError(
             'nobody was found in the picture; give one that shows a person from head to foot, or '
             'the joints of OpenPose with --keypoints')
     return max(people, key=lambda person: np.prod(person.box[2:] - person.box[:2]))
+
+
+def _detected(
+        detector: LearnedPersonDetector, image: np.ndarray, share: float) -> list[PersonBox]:
+    """Find people in a picture with a margin of a share of its longer side."""
+    margin = int(share * max(image.shape))
+    framed = cv2.copyMakeBorder(image, *[margin] * 4, cv2.BORDER_CONSTANT, value=_GREY)
+    return [replace(person, box=person.box - np.float32(margin))
+            for person in detector.detect(framed)]
 
 
 def _joints_in(image: np.ndarray, box: PersonBox) -> Joints:

@@ -135,8 +135,9 @@ class PeopleReader:
         if body is None:
             return Seen(person.track_id, joints)
         camera = camera_from_message(sight.bodies)
+        # Joints of recovered bodies are nearer to the truth than keypoints of the shipped engine.
         own = self._joints[sight.bodies.layout].of(body, camera)
-        return Seen(person.track_id, completed(joints, own), body, camera)
+        return Seen(person.track_id, completed(own, joints), body, camera)
 
     def _body_of(
             self, message: SmplArray | None, person: PersonKeypoints, topic: str) -> Person | None:
