@@ -334,10 +334,7 @@ def _detector_sizes(width: float, downsampling: str, size: int) -> dict[str, Any
 def _digitizer_sizes(size: int, width: float) -> dict[str, Any]:
     """Show the sizes of the networks of digitizer_2k2k, and return them."""
     complexity = _require('hmr_ros.evaluation.digitizer_complexity')
-    _allowed('--size', size, complexity.RESOLUTIONS)
-    if width <= 0 or width * 32 % 1:
-        raise CommandError(f'--width is {width:g}; expected a multiple of 1/32')
-    facts = complexity.describe(complexity.Variant(size, width))
+    facts = complexity.describe(_digitizer_variant(size, width))
     paper, keys = facts['paper'], ('parameters_by_module', 'gmacs_by_module')
 
     def row(name: str, here: list[float], sheet: list[float]) -> list[Any]:
@@ -352,6 +349,14 @@ def _digitizer_sizes(size: int, width: float) -> dict[str, Any]:
                row('total', [facts[key] for key in total],
                    [paper[key] for key in total] if paper else [])])
     return facts
+
+
+def _digitizer_variant(size: int, width: float) -> Any:
+    complexity = _require('hmr_ros.evaluation.digitizer_complexity')
+    _allowed('--size', size, complexity.RESOLUTIONS)
+    if width <= 0 or width * 32 % 1:
+        raise CommandError(f'--width is {width:g}; expected a multiple of 1/32')
+    return complexity.Variant(size, width)
 
 
 def _allowed(option: str, value: Any, allowed: tuple[Any, ...]) -> None:
@@ -538,6 +543,32 @@ def benchmark_bidrn(
         _require('hmr_ros.evaluation.speed_plots').binary_layers(
             report['layers'], report['limit_gmacs'], plot)
         console.print(f'wrote {plot}')
+    _report(report, json_file)
+
+
+@benchmark.command('digitizer')
+def benchmark_digitizer(
+        size: Annotated[int, typer.Option(help='Pixels of the image: 512, 1024 or 2048.')] = 512,
+        width: Annotated[float, typer.Option(
+            help='As a multiple of the published one, in steps of 1/32.')] = 0.5,
+        engine: Annotated[Optional[str], typer.Option(
+            help='Engines instead, such as digitizer_2k2k; folder/name for files. Networks of '
+                 '--size and --width with random weights when left out.')] = None,
+        backend: Annotated[str, typer.Option(help='As for engines.')] = 'auto',
+        precision: Annotated[str, typer.Option(help='auto, fp32 or fp16.')] = 'auto',
+        seconds: Annotated[float, typer.Option(help='At least.', min=0.01)] = 2.0,
+        threads: Annotated[int, typer.Option(help='Cores of one call.', min=1)] = 1,
+        json_file: JsonFile = None) -> None:
+    """Time digitizing one person, stage by stage, and tell how much memory that takes."""
+    speed = _require('hmr_ros.evaluation.digitizer_speed')
+    plan = speed.Plan(
+        _digitizer_variant(size, width), engine or '', backend, precision, threads, seconds)
+    with console.status('') as status:
+        report = speed.benchmark_digitizer(plan, lambda line: status.update(escape(line)))
+    _table(f'Digitizer, {report["resolution"]} pixels, {report["backend"]}, '
+           f'{report["precision"]}', ['stage', 'p50_ms'], [
+               *report['stages_ms'].items(), ('total', report['total_ms'])])
+    console.print(f'{report["memory_mb"]:.0f} MB at the peak')
     _report(report, json_file)
 
 
@@ -821,17 +852,22 @@ def export(
     _allowed('--stored-as', stored_as, (
         'float16', 'float32', *(['int8'] if network == 'bidrn' else [])))
     _allowed('--backend', backend, ('onnx', 'packed'))
-    exporter = _training(network, 'export' if backend == 'onnx' else 'packing')
+    part, known = ('export', IMPORTABLE) if backend == 'onnx' else ('packing', TRAINABLE)
+    exporter = _training(network, part, known)
     from dataclasses import replace
 
-    trained, facts = _training(network, 'weights').read_network(weights)
+    trained, facts = _training(network, 'weights', known).read_network(weights)
     size = {name: pixels for name, pixels in (('height', height), ('width', width)) if pixels}
     if size and network != 'mgil_detector':
         raise CommandError(f'--height and --width are for mgil_detector; {network} has one size')
-    facts = replace(facts, **size)
-    entry = exporter.export_engine(
-        trained, _body_of(network, body_model), folder, name or facts.network, stored_as, facts)
-    console.print(f'wrote {folder / entry.file}, sha256 {entry.sha256}')
+    facts, name = replace(facts, **size), name or facts.network
+    if network == 'digitizer_2k2k':
+        entries = exporter.export_engines(trained, folder, name, stored_as, facts)
+    else:
+        entries = [exporter.export_engine(
+            trained, _body_of(network, body_model), folder, name, stored_as, facts)]
+    for entry in entries:
+        console.print(f'wrote {folder / entry.file}, sha256 {entry.sha256}')
 
 
 def _body_of(network: str, name: str) -> Any:
@@ -920,10 +956,11 @@ def import_checkpoint(
            'digitizer_2k2k': (1 if allow_phase1 else 2,)}.get(network, ())
     importer = _training(network, 'import_checkpoint', IMPORTABLE)
     facts = importer.import_checkpoint(file, out, *own)
-    if network not in TRAINABLE:
+    if network == 'digitizer_2k2k' and facts.phase < 2:
         console.print(f'wrote {out}: {facts.summary}')
         return
-    body_option = {'mgil': '', 'bidrn': ' --body SMPLX_FILE'}.get(network, ' --body SMPL_FILE')
+    body_option = {'mgil': '', 'digitizer_2k2k': '', 'bidrn': ' --body SMPLX_FILE'}.get(
+        network, ' --body SMPL_FILE')
     console.print(f'wrote {out}: {facts.summary}. Next: hmr export {network} {out} --name NAME'
                   f'{body_option}')
 
@@ -936,10 +973,12 @@ def evaluate(
                  'Engines of rsc_net and detectors, and engines or weights files of mgil and bidrn '
                  'can be compared: repeat for more.')] = None,
         method: Annotated[str, typer.Option(
-            help='For the detector: learned, engines beside HOG; or hog alone.')] = 'learned',
+            help='For the detector: learned, engines beside HOG; or hog alone. For digitizer_2k2k, '
+                 'how surfaces become meshes: poisson, or direct in place of learned.'
+            )] = 'learned',
         samples: Annotated[Optional[int], typer.Option(
-            help='Held-out synthetic people; 2000 when left out. For the detector scenes of them, '
-                 '200.', min=1)] = None,
+            help='Held-out synthetic people; 2000 when left out, 100 for digitizer_2k2k. For the '
+                 'detector scenes of them, 200.', min=1)] = None,
         real: Annotated[Optional[Path], typer.Option(
             help="Folder of the real pictures and the clip, Debian's opencv-doc.")] = None,
         out: Annotated[Optional[Path], typer.Option(
@@ -1058,10 +1097,18 @@ def _judge_detectors(asked: Question) -> dict[str, Any]:
         wanted, asked.samples or 200, asked.real, asked.out, console)
 
 
+def _judge_digitizer(asked: Question) -> dict[str, Any]:
+    """Compare digitized surfaces with the fitted body, and show the result."""
+    _allowed('--method', asked.method, ('learned', 'direct', 'poisson'))
+    return _require('hmr_ros.evaluation.digitizer').run_evaluation(
+        asked.engines[0], asked.samples or 100, asked.method.replace('learned', 'direct'),
+        out=asked.out, console=console)
+
+
 #: what can be judged, and how; the detector is HOG and engines of mgil_detector.
 _JUDGES: dict[str, Callable[[Question], dict[str, Any]]] = {
     'keypoint_guided': _judge_bodies, 'rsc_net': _judge_rsc_net, 'bidrn': _judge_whole_bodies,
-    'mgil': _judge_poses, 'detector': _judge_detectors,
+    'mgil': _judge_poses, 'detector': _judge_detectors, 'digitizer_2k2k': _judge_digitizer,
     **dict.fromkeys(TEMPORAL, _judge_smoothing)}
 #: networks of which several engines can be compared.
 COMPARED = ('rsc_net', 'mgil', 'bidrn', 'detector')

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -60,6 +61,28 @@ def real_page(
         tiles.append(np.concatenate(
             [_labelled(labelled, 'label'), _labelled(found, share)], axis=1))
     _write(tiles, 4, path)
+
+
+def person_tile(picture: np.ndarray, height: int = 384) -> np.ndarray:
+    """Shrink a square uint8 RGB picture of somebody upright, and keep its middle half."""
+    side = picture.shape[1]
+    middle = picture[:, side // 4:side - side // 4]
+    return cv2.resize(middle, (height // 2, height), interpolation=cv2.INTER_AREA)
+
+
+def strips_page(
+        strips: Sequence[Sequence[np.ndarray]], labels: Sequence[Sequence[str]],
+        path: Path) -> None:
+    """Write rows of best, median and worst people, each some pictures of one size, labelled."""
+    tiles = [np.concatenate([_labelled(picture.copy(), text)
+                             for picture, text in zip(strip, texts)], axis=1)
+             for strip, texts in zip(strips, labels)]
+    _write(tiles, max(1, len(tiles) // 3), path)
+
+
+def write_picture(picture: np.ndarray, path: Path) -> None:
+    """Write uint8 RGB `(H, W, 3)` as JPEG."""
+    _write([picture], 1, path)
 
 
 def _skeleton(image: np.ndarray, points: np.ndarray) -> None:

@@ -215,13 +215,14 @@ def _memory(contender: Contender, batch: int) -> tuple[float, bool]:
 def _main(name: str, backend: str, precision: str, threads: str, batch: str) -> None:
     """Print, as JSON, what `_memory` wants to know; this process is the fresh one."""
     _, entry = resolve_engine(name)
-    before = _status_mb('VmRSS')
+    before = status_mb('VmRSS')
     engine = Contender(entry, backend, precision, int(threads)).open()
     engine.run(random_feeds(engine.inputs, int(batch)))
-    print(json.dumps((_status_mb('VmHWM') - before, engine.on_processor)))
+    print(json.dumps((status_mb('VmHWM') - before, engine.on_processor)))
 
 
-def _status_mb(field: str) -> float:
+def status_mb(field: str) -> float:
+    """Megabytes of this process: VmRSS, resident now, or VmHWM, at their peak."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 

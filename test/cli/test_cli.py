@@ -36,6 +36,7 @@ def test_every_command_shows_its_help():
               ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),
               ('benchmark', 'pipeline'), ('benchmark', 'naive'), ('benchmark', 'smoother'),
               ('benchmark', 'crops'), ('benchmark', 'refinement'), ('benchmark', 'bidrn'),
+              ('benchmark', 'digitizer'),
               ('body',), ('body', 'build'), ('body', 'show')]
     for words in listed:
         result = run(*words, '--help')
@@ -224,8 +225,23 @@ def test_imported_weights_become_an_engine(tmp_path):
     weights = save_weights(state, tmp_path / 'w.safetensors', facts)
     run('export', 'rsc_net', str(weights), '--folder', str(tmp_path))
     assert (tmp_path / 'rsc_temporal.onnx').is_file()
-    with pytest.raises(cli.CommandError, match="'digitizer_2k2k'.*keypoint_guided, rsc_net"):
-        run('export', 'digitizer_2k2k', str(weights), '--folder', str(tmp_path))
+    with pytest.raises(cli.CommandError, match="'detector'.*keypoint_guided, rsc_net"):
+        run('export', 'detector', str(weights), '--folder', str(tmp_path))
+
+
+@pytest.mark.torch
+def test_weights_of_the_digitizer_become_engines(tmp_path):
+    from hmr_ros.networks.digitizer_2k2k import build_network
+    from hmr_ros.training.digitizer_2k2k.weights import DigitizerFacts, save_weights
+    facts = DigitizerFacts(512, 1 / 32)
+    weights = save_weights(
+        build_network(facts.variant).state_dict(), tmp_path / 'w.safetensors', facts)
+    shown = run('export', 'digitizer_2k2k', str(weights), '--folder', str(tmp_path), '--name', 'it')
+    entries = read_manifest(tmp_path)
+    assert sorted(entries) == sorted(
+        f'it_{part}' for part in ('low', 'head', 'torso', 'arm', 'leg', 'foot', 'refine'))
+    for entry in entries.values():
+        assert entry.network == 'digitizer_2k2k' and entry.sha256 in shown.output.replace('\n', '')
 
 
 @pytest.mark.torch
