@@ -110,7 +110,7 @@ def test_missing_engines_are_named() -> None:
 
 @pytest.mark.parametrize('side, window', [(512, 560), (1024, 512), (768, 560)])
 def test_engines_of_different_exports_are_refused(side: int, window: int) -> None:
-    with pytest.raises(PerceptionError, match=f'images of {side} pixels and refine for .* {window}'):
+    with pytest.raises(PerceptionError, match=f'of {side} pixels and refine for .* {window}'):
         EngineNetworks(engines(side, window))
 
 

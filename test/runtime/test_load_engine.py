@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Engines load by name, network or path, compute what they should, and refuse what they must."""
 
+from dataclasses import replace
 import sys
 
 from mock_networks import write_mock, write_temporal_mock
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from hmr_ros.runtime import Engine, EngineError, TensorSpec, load_engine
+from hmr_ros.runtime.manifest import add_entry, read_manifest
+from hmr_ros.runtime.onnx_engine import OnnxEngine, WARM_UP_BATCH
 
 pytest.importorskip('onnxruntime', reason='the onnxruntime backend is not installed')
 
@@ -28,6 +31,16 @@ def test_named_specs_and_results(engines, how):
     weight = np.random.default_rng(0).normal(size=(3, 288)).astype(np.float32)
     np.testing.assert_allclose(
         outputs['uvd'].reshape(5, -1), batch.mean((2, 3)) @ weight, atol=1e-5)
+
+
+@pytest.mark.parametrize('most, warm_up', [(2, 2), (100, WARM_UP_BATCH), (None, WARM_UP_BATCH)])
+def test_nothing_larger_is_warmed_up_than_ever_comes(engines, most, warm_up, monkeypatch):
+    add_entry(engines, replace(read_manifest(engines)['mock'], max_batch=most))
+    seen, run = [], OnnxEngine.run
+    monkeypatch.setattr(OnnxEngine, 'run', lambda self, feeds: (
+        seen.append(len(feeds['image'])), run(self, feeds))[1])
+    load_engine('mock', 'onnxruntime')
+    assert seen == [warm_up]
 
 
 def test_weights_stored_as_float16(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The TensorRT backend, on stand-ins for TensorRT and CUDA that are strict about calls."""
 
+from dataclasses import replace
 import sys
 import threading
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from hmr_ros.runtime import BuildOptions, BuildWatch, Engine, EngineError, load_engine
+from hmr_ros.runtime.manifest import add_entry, read_manifest
 
 BUILD = BuildOptions(max_batch=12, allow_engine_build=True)
 
@@ -34,6 +36,24 @@ def test_results_are_those_of_onnxruntime(engines, install, version):
         for name, array in engine.run(feeds).items():
             np.testing.assert_allclose(array, expected[name], atol=1e-6)
     assert stack.tensorrt.builds == 1 and stack.cuda.launches == 5
+
+
+def test_an_engine_is_built_for_as_many_as_ever_come(engines, install):
+    install()
+    add_entry(engines, replace(read_manifest(engines)['mock'], max_batch=2))
+    engine = build()
+    assert engine.max_batch == 2
+    assert load_engine('mock', 'tensorrt', 'fp32', build=BuildOptions(max_batch=30)).max_batch == 2
+
+
+@pytest.mark.parametrize('precision, degraded', [('fp16', True), ('fp32', False)])
+def test_depth_that_is_all_of_fp16_is_reported(engines, install, precision, degraded, monkeypatch):
+    install()
+    from hmr_ros.runtime import half_precision
+    # The mock has another output that stands for depth.
+    monkeypatch.setattr(half_precision, '_DEPTH', 'cam')
+    assert ('degraded: all of the file is computed in fp16' in build(
+        precision=precision).reason) == degraded
 
 
 def test_a_graph_gives_the_results_of_new_inputs_and_old_results_stay(engines, gpu):

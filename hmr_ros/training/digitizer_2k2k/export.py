@@ -90,7 +90,8 @@ def _low_tensors(side: int) -> tuple[tuple[TensorSpec, ...], ...]:
 def _refine_tensors(variant: Variant) -> tuple[tuple[TensorSpec, ...], ...]:
     side = refined_side(variant.resolution)
     low = (side // LOW,) * 2
-    return (_spec('pair', 2, *low), _spec('normals', 6, side, side)), (_spec(_DEPTH, 3, side, side),)
+    return ((_spec('pair', 2, *low), _spec('normals', 6, side, side)),
+            (_spec(_DEPTH, 3, side, side),))
 
 
 def export_engines(

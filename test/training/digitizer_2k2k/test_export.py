@@ -162,10 +162,11 @@ def half_errors_mm(graph: Graph, path: Path) -> list[float]:
     model, feeds = onnx.load(path), {spec.name: random(*spec.shape_for(1)) for spec in graph.inputs}
     for node in model.graph.node:
         node.name = node.name.removeprefix(EXACT_NODE)
+    contents = (path.read_bytes(), typed_network(path.read_bytes(), 'fp16', path),
+                typed_network(model.SerializeToString(), 'fp16', path))
     exact, kept, full = (onnxruntime.InferenceSession(
-        content, providers=['CPUExecutionProvider']).run(['depth'], feeds)[0][:, :2] for content in (
-            path.read_bytes(), typed_network(path.read_bytes(), 'fp16', path),
-            typed_network(model.SerializeToString(), 'fp16', path)))
+        content, providers=['CPUExecutionProvider']).run(['depth'], feeds)[0][:, :2]
+        for content in contents)
     assert 0.5 < exact.min() and exact.max() < 3.5 and exact.std() > 0.05
     return [float(np.abs(found - exact).mean()) * UNITS_PER_D * UNIT_MM for found in (kept, full)]
 
