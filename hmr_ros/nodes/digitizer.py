@@ -247,8 +247,14 @@ class DigitizerNode(EngineNode):
 
     def _show(self, job: Job, person: DigitizedPerson) -> None:
         most = self.parameters['marker_faces']
-        if most:
+        if not most:
+            return
+        try:
             self._marker.publish(marker_of(job.sight.header, person.thinned(most)))
+        except PerceptionError as error:
+            # The file is there all the same.
+            self.complain('marker', f'the mesh is not shown, raise marker_faces: {error}')
+        else:
             self._shown = True
 
     def _tell(self, job: Job, stage: str, done: float, text: str) -> None:

@@ -30,6 +30,8 @@ from hmr_ros.nodes.qos import image_qos, overridable, result_qos
 from hmr_ros.perception.errors import PerceptionError
 
 THROTTLE_S = 5.0
+# Of the executor, after the nodes have stopped.
+_LAST_TURNS = 20
 
 
 class NewestSlot:
@@ -331,10 +333,22 @@ def run_nodes(make: Callable[[], list[ManagedNode]], args: list[str] | None = No
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        for node in nodes:
+            node.stop()
+        _send_last_answers(executor)
         close_nodes(nodes)
         executor.shutdown()
         rclpy.try_shutdown()
     return 0
+
+
+def _send_last_answers(executor: SingleThreadedExecutor) -> None:
+    """Let calls of services that waited for a node, which has stopped by now, be answered."""
+    try:
+        for _ in range(_LAST_TURNS):
+            executor.spin_once(timeout_sec=0.0)
+    except ExternalShutdownException:
+        pass
 
 
 def close_nodes(nodes: list[ManagedNode]) -> None:

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+import select
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -84,22 +87,9 @@ class Scene:
 
     def send(self, people=None, bodies=None, header=None):
         """Publish a frame, by default with one person, and wait until the node has it."""
-        header = header or self.graph.header()
         people = [somebody()] if people is None else people
         before = self.node._sights.newest
-        pixels = np.full((SIDE, SIDE, 3), (40, 90, 200), np.uint8)
-        self.graph.publish('camera_info', CameraInfo(
-            header=header, width=SIDE, height=SIDE,
-            k=[766.0, 0.0, SIDE / 2, 0.0, 766.0, SIDE / 2, 0.0, 0.0, 1.0]), image_qos())
-        self.graph.publish('image', image_message(pixels, header), image_qos())
-        if bodies is not None:
-            message = SmplArray(
-                header=header, body_model_sha256=load_body().sha256,
-                people=[person_to_message(body) for body in bodies])
-            camera_to_message(CAMERA, message)
-            self.graph.publish('smpl', message)
-        self.graph.publish(
-            'keypoints', keypoints_to_message(people, header, (SIDE, SIDE), FakeFacts))
+        header = send_frame(self.graph, people, header or self.graph.header(), bodies)
         if people:
             self.graph.until(lambda: self.node._sights.newest is not before, 'the frame')
         return header
@@ -130,6 +120,23 @@ class Scene:
         future = self.call()
         self.graph.until(self.networks.entered.is_set, 'the networks to be at work')
         return future
+
+
+def send_frame(graph, people, header, bodies=None):
+    """Publish what belongs to one image; returns the header."""
+    pixels = np.full((SIDE, SIDE, 3), (40, 90, 200), np.uint8)
+    graph.publish('camera_info', CameraInfo(
+        header=header, width=SIDE, height=SIDE,
+        k=[766.0, 0.0, SIDE / 2, 0.0, 766.0, SIDE / 2, 0.0, 0.0, 1.0]), image_qos())
+    graph.publish('image', image_message(pixels, header), image_qos())
+    if bodies is not None:
+        message = SmplArray(
+            header=header, body_model_sha256=load_body().sha256,
+            people=[person_to_message(body) for body in bodies])
+        camera_to_message(CAMERA, message)
+        graph.publish('smpl', message)
+    graph.publish('keypoints', keypoints_to_message(people, header, (SIDE, SIDE), FakeFacts))
+    return header
 
 
 class FakeFacts:
@@ -379,3 +386,55 @@ def test_engines_that_are_not_there_stop_the_node_at_configure(graph):
     assert not node.is_active
     assert 'no_such_low' in node.diagnostics.blocked
     assert 'hmr train digitizer_2k2k' in node.diagnostics.blocked
+
+
+def test_a_marker_of_too_few_triangles_is_no_reason_to_refuse(start):
+    scene = start(marker_faces=1)
+    scene.send()
+    assert scene.answer(scene.call()).success
+    scene.graph.status_of(scene.node, lambda s: 'marker_faces' in s.message)
+
+
+PROGRAM = """
+import sys, threading
+sys.path[:0] = {paths!r}
+from hmr_ros.nodes.lifecycle import run_nodes
+from test_digitizer import KnownDigitizer, KnownNetworks
+networks = KnownNetworks()
+KnownDigitizer.networks = networks
+networks.gate.clear()
+def make():
+    node = KnownDigitizer()
+    threading.Thread(target=lambda: (
+        networks.entered.wait(), print('at work', flush=True), node.interrupted.wait(),
+        networks.gate.set()), daemon=True).start()
+    return [node]
+sys.exit(run_nodes(make))
+"""
+
+
+def test_callers_are_answered_when_the_program_is_told_to_end(graph, tmp_path):
+    here = Path(__file__).resolve()
+    paths = [str(here.parents[2]), str(here.parent)]
+    with subprocess.Popen(
+            [sys.executable, '-c', PROGRAM.format(paths=paths), '--ros-args', '-r',
+             f'__ns:={graph.namespace}', '-p', f'output_folder:={tmp_path}'],
+            stdout=subprocess.PIPE, text=True) as program:
+        client = graph.probe.create_client(Digitize, 'digitize')
+        graph.until(client.service_is_ready, 'the service')
+        calls = []
+
+        def call():
+            # Until the frame is there it is refused.
+            calls.append(client.call_async(Digitize.Request()))
+            graph.until(lambda: calls[-1].done() or select.select([program.stdout], [], [], 0)[0],
+                        'an answer, or the networks to be at work')
+            return not calls[-1].done()
+        header = graph.header()
+        while not call():
+            send_frame(graph, [somebody()], header)
+        program.send_signal(signal.SIGINT)
+        answer = graph.until(lambda: calls[-1].done() and calls[-1].result(), 'the answer')
+        assert not answer.success and 'deactivated' in answer.message
+        assert program.wait(20) == 0
+    assert not list(tmp_path.iterdir())
