@@ -49,6 +49,7 @@ Refine = Annotated[Optional[str], typer.Option(
     help='keypoint_guided: judge what refining its bodies by 2D keypoints brings instead; engine '
          'or weights file of mgil, or labels for the true keypoints.')]
 BodyLayout = Literal['smpl', 'smplx']
+MeshFormat, MeshMethod = Literal['glb', 'ply'], Literal['direct', 'poisson']
 PeopleLayout = Literal['smpl', 'smplx', 'scans']
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
 
@@ -148,6 +149,56 @@ def _show_session(summary: dict[str, Any]) -> None:
     _table('Latency in milliseconds', ['stage', 'p50', 'p95'], [
         [stage, values['p50'], values['p95']]
         for stage, values in summary['latency_ms'].items()])
+
+
+@app.command()
+def digitize(
+        picture: Annotated[Path, typer.Argument(
+            help='Picture of a person, from head to foot and from the front.')],
+        keypoints: Annotated[Optional[Path], typer.Option(
+            help="Joints in OpenPose's JSON, with hands; found when left out.")] = None,
+        out: Annotated[Path, typer.Option(help='Folder for the files.')] = Path('digitized'),
+        method: Annotated[MeshMethod, typer.Option(
+            help='direct: a mesh of pixels; poisson: smooth, takes longer.')] = 'direct',
+        file_format: Annotated[MeshFormat, typer.Option(
+            '--format', help='Of the mesh: glb has y up, ply is in the optical frame.')] = 'glb',
+        mask: Annotated[Optional[Path], typer.Option(
+            help='Picture that is white where the person is; the background is left out.')] = None,
+        height: Annotated[Optional[float], typer.Option(
+            help='Metres of the person; when left out, what the body that is recovered says.',
+            min=0.3, max=2.7)] = None,
+        engine: Annotated[str, typer.Option(
+            help='How the names of the engines begin, or the paths of their files.'
+            )] = 'digitizer_2k2k',
+        fov: Annotated[float, typer.Option(
+            help='Vertical field of view of the camera in degrees.', min=5, max=170)] = 55.0,
+        threads: Annotated[int, typer.Option(help='Processor cores.', min=1)] = 1,
+        json_file: JsonFile = None) -> None:
+    """Turn the largest person of a picture into a coloured mesh in metres."""
+    digitizing = _require('hmr_ros.demo.digitize')
+    options = digitizing.DigitizeOptions(
+        picture, out, keypoints, mask, height, file_format, engine, fov, threads,
+        digitizing.Meshing(method, threads=threads))
+    with _stages() as watch:
+        result = digitizing.digitize_picture(options, watch)
+    facts = result.report()
+    _table('Digitized', ['', 'value'], [
+        [name, ', '.join(map(str, facts[name])) if name in ('size_m', 'dropped_parts')
+         else str(facts[name])] for name in facts if name not in ('milliseconds', 'file')])
+    _table('Milliseconds', ['stage', ''], list(map(list, facts['milliseconds'].items())))
+    console.print(f'{result.mesh_file}  {result.mesh_file.stat().st_size / 1e6:.1f} MB')
+    _report(facts, json_file)
+
+
+@contextmanager
+def _stages() -> Iterator[Any]:
+    """Show progress; yields what is told stages and shares."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    columns = (TextColumn('{task.description}'), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        task = progress.add_task('start', total=1.0)
+        yield lambda stage, done: progress.update(task, description=stage, completed=done)
+        progress.update(task, description='done', completed=1.0)
 
 
 @app.command()

@@ -35,6 +35,8 @@ ARGUMENTS = (
      ('', 'auto', 'onnxruntime', 'packed', 'tensorrt', 'torch')),
     ('smooth', 'true', 'temporal smoothing: markers are drawn from smpl_smoothed', BOOL),
     ('keypoints', 'false', '2D keypoints too, drawn on the overlay', BOOL),
+    ('digitizer', 'false', 'meshes of people on demand, by the service digitize; starts keypoints '
+     'too', BOOL),
     ('refine', '', 'turn and shift bodies until they show their joints at 2D keypoints',
      ('', 'none', 'keypoints')),
     ('detector_method', '', 'how people are looked for', ('', 'hog', 'learned')),
@@ -101,7 +103,8 @@ def _nodes(context: LaunchContext) -> list[Node]:
     detector = 'detection_bridge' if value['detections'] else 'person_detector'
     optional = [name for name, wanted in (
         ('temporal_smoother', value['smooth'] == 'true'),
-        ('keypoints', value['keypoints'] == 'true'), ('video_source', value['source'])) if wanted]
+        ('keypoints', 'true' in (value['keypoints'], value['digitizer'])),
+        ('digitizer', value['digitizer'] == 'true'), ('video_source', value['source'])) if wanted]
     names = [detector, *FLOW, *optional]
     if value['composed'] == 'true':
         nodes = [_node(value, 'pipeline', names)]

@@ -166,8 +166,8 @@ def build_package(venv: Path) -> None:
 
 def package_fingerprint(venv: Path) -> str:
     """Hash what the installed half of the package is made of."""
-    files = [*SOURCE.glob('msg/*.msg'), *SOURCE.glob('cmake/*'), SOURCE / 'CMakeLists.txt',
-             SOURCE / 'package.xml', Path(__file__).resolve()]
+    files = [*SOURCE.glob('msg/*.msg'), *SOURCE.glob('srv/*.srv'), *SOURCE.glob('cmake/*'),
+             SOURCE / 'CMakeLists.txt', SOURCE / 'package.xml', Path(__file__).resolve()]
     # Installed as links: only their names matter.
     linked = [str(f.relative_to(SOURCE)) for folder in ('launch', 'config', 'engines')
               for f in sorted((SOURCE / folder).rglob('*')) if '__pycache__' not in f.parts]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-COCO's 17 keypoints on a body.
+COCO's keypoints on a body: the 17, and toes and heels.
 
-Limbs are joints of the body. Nose, eyes and ears are vertices of the head, found by geometry.
+Limbs are joints of the body. Nose, eyes and ears are vertices of the head, toes and heels of the
+feet, found by geometry.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from hmr_ros.body.model import BodyModel
 #: joints of the body that are COCO's limbs, in COCO's order behind the five of the face.
 LIMBS = np.array([16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8])
 _HEAD, _OF_HEAD = 15, 0.6
+_LEFT_ANKLE, _LEFT_FOOT, _RIGHT_FOOT = 7, 10, (8, 11)
 _MIRROR = np.array([-1, 1, 1])
 
 
@@ -51,6 +53,20 @@ def face_vertices(body: BodyModel) -> np.ndarray:
     return np.array([nose, eye, _mirrored(rest, head, eye), ear, _mirrored(rest, head, ear)])
 
 
-def _mirrored(rest: np.ndarray, head: np.ndarray, vertex: int) -> int:
-    """Vertex of the head nearest to the mirror image of another."""
-    return head[np.linalg.norm(rest[head] - _MIRROR * rest[vertex], axis=1).argmin()]
+def foot_vertices(body: BodyModel) -> np.ndarray:
+    """Vertices `(6,)` of big toe, small toe and heel, of the left foot and then the right one."""
+    rest = body.v_template - body.joint_template[0]
+    strongest = body.weights.argmax(1)
+    toes, ankle = np.flatnonzero(strongest == _LEFT_FOOT), np.flatnonzero(strongest == _LEFT_ANKLE)
+    # The outer seventh of the toes' width is the small one.
+    outer = toes[rest[toes, 0] > np.min(rest[toes, 0]) + 0.86 * np.ptp(rest[toes, 0])]
+    middle = 0.5 * (body.joint_template[_LEFT_ANKLE, 1] + body.v_template[:, 1].min())
+    low = ankle[body.v_template[ankle, 1] < middle]
+    left = [body.leaf_vertices[3], outer[rest[outer, 2].argmax()], low[rest[low, 2].argmin()]]
+    feet = np.flatnonzero(np.isin(strongest, _RIGHT_FOOT))
+    return np.array([*left, *(_mirrored(rest, feet, vertex) for vertex in left)])
+
+
+def _mirrored(rest: np.ndarray, part: np.ndarray, vertex: int) -> int:
+    """Vertex of `part` nearest to the mirror image of another."""
+    return part[np.linalg.norm(rest[part] - _MIRROR * rest[vertex], axis=1).argmin()]

@@ -30,7 +30,8 @@ from hmr_ros.nodes.qos import image_qos, overridable, result_qos
 from hmr_ros.perception.errors import PerceptionError
 
 THROTTLE_S = 5.0
-WORKER_TIMEOUT_S = 10.0
+# Of the executor, after the nodes have stopped.
+_LAST_TURNS = 20
 
 
 class NewestSlot:
@@ -65,6 +66,8 @@ class ManagedNode(LifecycleNode):
 
     TABLE = ''
     INPUT = ''
+    #: seconds that the worker may need to come to an end.
+    WORKER_TIMEOUT_S = 10.0
 
     def __init__(self, **node_arguments: Any) -> None:
         """Declare parameters. Raises NodeError when one of them is not allowed."""
@@ -269,7 +272,7 @@ class ManagedNode(LifecycleNode):
             self.destroy_subscription(subscription)
         self._inputs.clear()
         self._slot.take()
-        self._worker.submit(lambda: None).result(WORKER_TIMEOUT_S)
+        self._worker.submit(lambda: None).result(self.WORKER_TIMEOUT_S)
 
     def _drain(self) -> None:
         item = self._slot.take()
@@ -330,10 +333,22 @@ def run_nodes(make: Callable[[], list[ManagedNode]], args: list[str] | None = No
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        for node in nodes:
+            node.stop()
+        _send_last_answers(executor)
         close_nodes(nodes)
         executor.shutdown()
         rclpy.try_shutdown()
     return 0
+
+
+def _send_last_answers(executor: SingleThreadedExecutor) -> None:
+    """Let calls of services that waited for a node, which has stopped by now, be answered."""
+    try:
+        for _ in range(_LAST_TURNS):
+            executor.spin_once(timeout_sec=0.0)
+    except ExternalShutdownException:
+        pass
 
 
 def close_nodes(nodes: list[ManagedNode]) -> None:

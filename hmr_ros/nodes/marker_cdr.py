@@ -20,6 +20,7 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 import numpy as np
 from rclpy.serialization import serialize_message
+from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 HEADER_BYTES = 4
@@ -109,3 +110,24 @@ def serialize_markers(
         parts += [b'\0' * padding, content]
         offset += len(content)
     return b''.join(parts)
+
+
+def serialize_triangles(marker: Marker, corners: np.ndarray, colours: np.ndarray) -> bytes:
+    """
+    Serialise a marker of many coloured triangles, as rclpy would.
+
+    corners (3F, 3) metres, colours (3F, 3) uint8 RGB; `marker.points` and `marker.colors` are
+    ignored, and colours are as opaque as `marker.color`.
+    """
+    marker, count = copy.deepcopy(marker), np.uint32(len(corners)).tobytes()
+    marker.points = [Point(**dict(zip('xyz', SENTINEL)))]
+    marker.colors = [ColorRGBA(r=-3.0, g=-5.0, b=-7.0, a=marker.color.a)]
+    one = serialize_message(marker)
+    point = one.index(np.array(SENTINEL).tobytes())
+    # Their number lies between, and no padding: all points and colours are whole multiples of 8.
+    colour = point + 24 + 4
+    rgba = np.full((len(colours), 4), marker.color.a, np.float32)
+    rgba[:, :3] = colours / np.float32(255)
+    return b''.join([
+        one[:point - 4], count, np.asarray(corners, np.float64).tobytes(), count, rgba.tobytes(),
+        one[colour + 16:]])

@@ -9,19 +9,18 @@ import time
 from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from hmr_ros.body import load_body, load_whole_body
 from hmr_ros.body.model import SkinnedModel
 from hmr_ros.msg import PersonBoxArray, SmplArray
 from hmr_ros.nodes.boxes_node import BoxesNode, ImageMessage
+from hmr_ros.nodes.camera_input import CameraInput
 from hmr_ros.nodes.conversions import (
-    boxes_from_message, camera_from_info, camera_to_message, person_to_message, pixels_of)
+    boxes_from_message, camera_to_message, person_to_message, pixels_of)
 from hmr_ros.nodes.engine_node import threads_for
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.lifecycle import run_nodes
-from hmr_ros.nodes.qos import image_qos
 from hmr_ros.perception.camera import Camera
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.keypoints2d import KeypointFinder
@@ -42,7 +41,7 @@ class MeshRecoveryNode(BoxesNode):
     def __init__(self, **node_arguments: Any) -> None:
         """Declare parameters. Raises NodeError when one of them is not allowed."""
         super().__init__(**node_arguments)
-        self._camera_info: CameraInfo | None = None
+        self._camera_input = CameraInput(self)
         self._finder: KeypointFinder | None = None
         self._refiner: Refiner | None = None
 
@@ -61,8 +60,7 @@ class MeshRecoveryNode(BoxesNode):
 
     def subscribe(self) -> None:
         """Listen to images, boxes, and the calibration of the camera."""
-        # First, so that it is known when the first pair is complete.
-        self.listen(CameraInfo, 'camera_info', self._on_camera_info, image_qos())
+        self._camera_input.listen()
         super().subscribe()
 
     def process(self, item: tuple[ImageMessage, PersonBoxArray]) -> None:
@@ -72,7 +70,7 @@ class MeshRecoveryNode(BoxesNode):
             self._recovery.far_below = self.parameters['engine.far_below_px']
         pixels, order = pixels_of(image)
         height, width = pixels.shape[:2]
-        camera = self._camera_for(width, height)
+        camera = self._camera_input.camera_for(width, height)
         found = boxes_from_message(boxes)
         people = self._recovery.recover(pixels, order, camera, found)
         self.note_record(self._recovery, 'decode_ik')
@@ -85,9 +83,6 @@ class MeshRecoveryNode(BoxesNode):
     def farewell(self) -> None:
         """Publish that nobody is there any more."""
         self._publisher.publish(self._message(self._last_header, None, []))
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self._camera_info = message
 
     def _load_engines(self) -> None:
         names = [self.parameters[f'engine.{which}'] or self.parameters['engine']
@@ -144,47 +139,6 @@ class MeshRecoveryNode(BoxesNode):
     def _of_engines(self, fact: str) -> str:
         """Say something of each engine of bodies, the near one first; of a single one as it is."""
         return ','.join(str(getattr(engine, fact)) for engine in self._body_engines)
-
-    def _camera_for(self, width: int, height: int) -> Camera:
-        """Return the calibrated camera, else the assumed one. Raises NodeError without either."""
-        camera, problem = self._calibrated()
-        if camera is not None:
-            self._warn_of_distortion()
-            self.diagnostics.facts['camera'] = 'calibrated'
-            return camera.resized(width, height)
-        fov_deg = self.parameters['fallback_fov_deg']
-        if not fov_deg:
-            raise NodeError(f'{problem}. Publish a calibration, or set fallback_fov_deg')
-        text = (f'{problem}; assuming a vertical field of view of {fov_deg} degrees '
-                '(fallback_fov_deg), so distances are guesses')
-        if problem == self._uncalibrated:
-            self.get_logger().warning(text, once=True)
-        else:
-            self.complain('camera', text)
-        self.diagnostics.facts['camera'] = text
-        return Camera.from_fov(width, height, fov_deg)
-
-    @property
-    def _uncalibrated(self) -> str:
-        return f'{self.resolve_topic_name("camera_info")} says that the camera is not calibrated'
-
-    def _calibrated(self) -> tuple[Camera | None, str]:
-        """Return the calibrated camera, or None and the reason."""
-        topic = self.resolve_topic_name('camera_info')
-        if self._camera_info is None:
-            return None, f'no camera_info on {topic} yet'
-        try:
-            camera = camera_from_info(self._camera_info, self.parameters['image_is_rectified'])
-        except (PerceptionError, NodeError) as error:
-            return None, f'camera_info on {topic} cannot be used: {error}'
-        return camera, self._uncalibrated
-
-    def _warn_of_distortion(self) -> None:
-        if any(self._camera_info.d) and not self.parameters['image_is_rectified']:
-            self.get_logger().warning(
-                f'{self.resolve_topic_name("camera_info")} has distortion, '
-                'which is not modelled: run image_proc rectify, remap '
-                'image to image_rect and set image_is_rectified', once=True)
 
     def _message(
             self, header: Header, camera: Camera | None, people: list[Person]) -> SmplArray:

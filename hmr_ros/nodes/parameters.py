@@ -128,6 +128,11 @@ KEYPOINTS = (
     P('min_keypoint_score', COUNTED_FROM, 'lowest confidence of a keypoint that counts as found',
       0.0, 1.0, dynamic=True),
 )
+CAMERA = (
+    P('fallback_fov_deg', 55.0, 'vertical field of view in degrees of cameras without '
+      'calibration; 0: skip their frames', 0.0, 170.0, dynamic=True),
+    P('image_is_rectified', False, 'use the projection matrix P of camera_info instead of K'),
+)
 BOXES = (
     P('max_people', 32, 'most people per frame, the best scores first', 1, 1000),
     P('paired_images', 10, 'images kept until their boxes or people arrive', 1, 200),
@@ -204,9 +209,7 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
         *THREADS,
         *BODY,
         *WHOLE_BODY,
-        P('fallback_fov_deg', 55.0, 'vertical field of view in degrees of cameras without '
-          'calibration; 0: skip their frames', 0.0, 170.0, dynamic=True),
-        P('image_is_rectified', False, 'use the projection matrix P of camera_info instead of K'),
+        *CAMERA,
         *BOXES,
         P('publish_features', True, 'fill SmplPerson.feature for a temporal smoother',
           dynamic=True),
@@ -252,6 +255,35 @@ TABLES: dict[str, tuple[ParameterSpec, ...]] = {
           dynamic=True),
         P('paired_images', 10, 'images kept until their boxes or people arrive', 1, 200),
     ),
+    'digitizer': COMMON + IMAGE + (
+        P('digitizer_engine', 'digitizer_2k2k', 'engines: how their names in '
+          'engines/manifest.yaml begin, before _low, _head and so on; or how the paths of their '
+          'ONNX files do'),
+        *BACKEND,
+        *THREADS,
+        *BODY,
+        *WHOLE_BODY,
+        *CAMERA,
+        P('output_folder', '~/.ros/digitized', 'folder of mesh files of calls that name none'),
+        P('mesh_format', 'glb', 'of files, where a call names none: ply in the optical frame, '
+          'glb with y up', choices=('glb', 'ply'), dynamic=True),
+        P('mesh_method', 'direct', 'of meshes, where a call names none; direct: of pixels, at once; '
+          'poisson: smooth, within a minute, needs the extra digitizer',
+          choices=('direct', 'poisson'), dynamic=True),
+        P('octree_depth', 0, 'of poisson, 3 to 12, a level more halves the grid; 0: what suits '
+          'the image size', 0, 12, dynamic=True),
+        P('person_height_m', 1.7, 'metres of people whose distance is unknown, because nobody '
+          'publishes smpl', 0.3, 2.7, dynamic=True),
+        P('queue_size', 2, 'calls that may wait while another one is worked on; more are refused',
+          0, 100, dynamic=True),
+        P('max_age_s', 3.0, 'seconds after which the newest frame with people is too old',
+          0.05, 3600.0, dynamic=True),
+        P('max_cut_off', 0.1, 'most of a person that may be outside the image', 0.0, 1.0,
+          dynamic=True),
+        P('marker_faces', 40000, 'most triangles of the marker; 0: none is published', 0, 1000000,
+          dynamic=True),
+        P('paired_images', 10, 'images kept until their boxes or people arrive', 1, 200),
+    ),
     'pipeline': (
         P('nodes', ['video_source', 'person_detector', 'mesh_recovery', 'temporal_smoother',
                     'mesh_markers'],
@@ -274,6 +306,10 @@ class NodeParameters:
     def __getitem__(self, name: str) -> Value:
         """Return the present value of a parameter."""
         return self._node.get_parameter(name).value
+
+    def spec(self, name: str) -> ParameterSpec:
+        """Return what is allowed for a parameter."""
+        return self._specs[name]
 
     def group(self, prefix: str) -> dict[str, Value]:
         """Return the parameters below `prefix`, by the rest of their names."""

@@ -11,6 +11,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from hmr_ros.nodes.detection_bridge import DetectionBridgeNode
+from hmr_ros.nodes.digitizer import DigitizerNode
 from hmr_ros.nodes.errors import NodeError
 from hmr_ros.nodes.keypoints import KeypointsNode
 from hmr_ros.nodes.lifecycle import close_nodes, ManagedNode, run_nodes
@@ -24,6 +25,7 @@ from hmr_ros.nodes.video_source import VideoSourceNode
 # In the order of the flow: each starts before what feeds it, so that nothing is missed.
 NODES: dict[str, Callable[..., ManagedNode]] = {
     'mesh_markers': MeshMarkersNode,
+    'digitizer': DigitizerNode,
     'temporal_smoother': TemporalSmootherNode,
     'mesh_recovery': MeshRecoveryNode,
     'keypoints': KeypointsNode,

@@ -28,6 +28,13 @@ def result_qos() -> QoSProfile:
         durability=DurabilityPolicy.VOLATILE)
 
 
+def latched_qos() -> QoSProfile:
+    """Publish what seldom comes: who subscribes later gets the newest one, too."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
 def overridable() -> QoSOverridingOptions:
     """Let parameters `qos_overrides.<topic>...` change history, depth and reliability."""
     return QoSOverridingOptions.with_default_policies()

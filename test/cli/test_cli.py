@@ -30,7 +30,7 @@ def hmr(*arguments, **environment):
 
 
 def test_every_command_shows_its_help():
-    listed = [(), ('demo',), ('info',), ('engines',), ('engines', 'list'), ('engines', 'build'),
+    listed = [(), ('demo',), ('digitize',), ('info',), ('engines',), ('engines', 'list'), ('engines', 'build'),
               ('engines', 'verify'), ('train',), ('export',), ('quantize',), ('evaluate',),
               ('import-checkpoint',),
               ('benchmark',), ('benchmark', 'markers'), ('benchmark', 'engines'),

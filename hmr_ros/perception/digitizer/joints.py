@@ -19,6 +19,8 @@ JOINTS = (
 #: of OpenPose's BODY_25, and its hands: the second knuckles.
 _BODY_25 = (0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11, 19, 20, 21, 22, 23, 24)
 _SECOND_KNUCKLES = (6, 10, 14, 18)
+#: of COCO's 17, which come first.
+_COCO = 17
 #: of COCO-WholeBody's 133: the body, then the first knuckles.
 _WHOLE_BODY = (*range(23), 96, 100, 104, 108, 117, 121, 125, 129)
 
@@ -57,11 +59,25 @@ class Joints:
         return cls(rows[:, :2], rows[:, 2] > 0)
 
     @classmethod
+    def from_coco17(cls, keypoints: np.ndarray) -> Joints:
+        """Take COCO's keypoints `(17, 3)`: x, y, confidence, 0 if none; feet and hands miss."""
+        _expect('COCO', keypoints, _COCO)
+        rows = np.zeros((len(JOINTS), 3))
+        rows[:_COCO] = keypoints
+        return cls(rows[:, :2], rows[:, 2] > 0)
+
+    @classmethod
     def from_whole_body(cls, keypoints: np.ndarray) -> Joints:
         """Take joints of COCO-WholeBody `(133, 3)`: x, y, confidence, 0 where there is none."""
         _expect('COCO-WholeBody', keypoints, 133)
         rows = np.asarray(keypoints)[list(_WHOLE_BODY)]
         return cls(rows[:, :2], rows[:, 2] > 0)
+
+
+def completed(joints: Joints, extra: Joints) -> Joints:
+    """Fill in joints that were not found from `extra`, of the same person in the same image."""
+    return Joints(np.where(joints.found[:, None], joints.points, extra.points),
+                  joints.found | extra.found)
 
 
 def _expect(source: str, rows: np.ndarray, count: int) -> None:
