@@ -17,7 +17,7 @@ from hmr_ros.perception.digitizer.joints import Joints, JOINTS
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.simcc import mirrored_order
 from hmr_ros.training.digitizer_2k2k.config import DigitizerConfig
-from hmr_ros.training.digitizer_2k2k.module import OFFSET
+from hmr_ros.training.digitizer_2k2k.guesses import OFFSET
 from hmr_ros.training.digitizer_2k2k.scan_store import ScanStore
 from hmr_ros.training.digitizer_2k2k.studio import Studio
 from hmr_ros.training.errors import TrainingError
