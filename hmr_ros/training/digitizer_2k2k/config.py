@@ -38,8 +38,13 @@ class DigitizerConfig:
                    one_cycle: up for a tenth of the steps, then down to nothing, for short runs
     cycle          steps; published are those of five epochs
     clip           largest norm of the gradient
-    body_weight    of mean |error of D| over the body alone, of both sides added; 0 as published.
-                   Bodies are a seventh of the pixels, which the published terms count alike
+    body_weight    of mean |error| of D and of normals over the body alone, of both sides added; 0
+                   as published. Bodies are a tenth of the pixels, which the published terms count
+                   alike: networks that begin with nothing learn the background first, and normals
+                   of 0 everywhere
+    background_weight  of errors of D where nobody is, 1 as published. Nothing reads the low
+                   network's D there, for its mask empties it
+    black          share of people who are cut out, before a black background
     depth_from     what the phase high refines: the low network's depth, or the true one with
                    errors, so that it can be trained before the low network is
     normals_from   by what: the part networks' blended normals, or the true ones with errors
@@ -63,6 +68,8 @@ class DigitizerConfig:
     cycle: int = 5000
     clip: float = 5.0
     body_weight: float = 0.0
+    background_weight: float = 1.0
+    black: float = 0.1
     depth_from: str = 'network'
     normals_from: str = 'networks'
     window: int = 0
@@ -83,7 +90,7 @@ def read_config(path: str | Path) -> DigitizerConfig:
     config = DigitizerConfig(**{**content, 'stores': tuple(content['stores'])})
     check_choices(config, CHOICES, path)
     check_least(config, {'batch': 1, 'steps': 1, 'cycle': 1, 'checkpoint_every': 1,
-                         'body_weight': 0, 'window': 0}, path)
+                         'body_weight': 0, 'background_weight': 0, 'black': 0, 'window': 0}, path)
     if config.window % LOW or config.window > config.resolution:
         raise wrong(config, 'window', f'multiples of {LOW} up to {config.resolution}', path)
     try:

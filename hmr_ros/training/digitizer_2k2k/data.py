@@ -86,7 +86,8 @@ class _Batches(IterableDataset):
 
     def __init__(self, config: DigitizerConfig, people: int, first: int = 0) -> None:
         self.config, self.people, self.first = config, people, first
-        self._studio = Studio(config.resolution, config.seed, config.photos)
+        self._studio = Studio(
+            config.resolution, config.seed, config.photos, config.black)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         """Make every n-th batch, where n is the number of workers."""

@@ -12,6 +12,7 @@ from hmr_ros.perception.digitizer.depth import UNITS_PER_D
 
 _PLAIN, _STRUCTURE, _HALF = 0.85, 0.15, 0.5
 _MASK = 0.15
+_SIDES = 2
 #: of the structural similarity of values 0 to 1.
 _TAPS, _SIGMA, _CONSTANTS = 5, 1.5, (0.01 ** 2, 0.03 ** 2)
 _FORWARD, _LEAST_DEPTH = 1 / 255, 0.2
@@ -70,30 +71,37 @@ def _blurred(maps: torch.Tensor) -> torch.Tensor:
     return maps
 
 
-def normal_loss(found: torch.Tensor, truth: torch.Tensor, images: int) -> torch.Tensor:
+def normal_loss(
+        found: torch.Tensor, truth: torch.Tensor, images: int,
+        body_weight: float = 0.0) -> torch.Tensor:
     """
     Loss of encoded normals `(B, 6, H, W)`, of front and back.
 
     images  how many images the B maps are of: absolute errors add up over the parts of an image,
             as published, so arms and legs count four times; similarity is averaged
+    body_weight  see DigitizerConfig
     """
     off = (found - truth).abs().flatten(2).mean(2).sum(0) / images
     unlike = 1 - similarity(found, truth).mean(0)
+    there = _there(truth).repeat_interleave(3, 1)
+    body = ((found - truth).abs() * there).sum() / there.sum().clamp(min=1)
     # A mean over a side's three channels, a sum over the sides.
-    return _HALF * (_PLAIN * off + _STRUCTURE * unlike).sum() / 3
+    return _HALF * ((_PLAIN * off + _STRUCTURE * unlike).sum() / 3 + _SIDES * body_weight * body)
 
 
 def depth_terms(
         depth: torch.Tensor, mask: torch.Tensor, truth: Truth,
-        body_weight: float) -> dict[str, torch.Tensor]:
+        body_weight: float = 0.0, background_weight: float = 1.0) -> dict[str, torch.Tensor]:
     """
     Terms of D `(N, 2, H, W)` and the mask's logit `(N, 1, H, W)`.
 
-    body_weight  of an extra term, see DigitizerConfig
+    body_weight, background_weight  see DigitizerConfig
     """
     sides = depth.shape[1]
+    weight = truth.mask + background_weight * (1 - truth.mask)
     terms = {
-        'depth': _PLAIN * sides * functional.smooth_l1_loss(depth, truth.depth),
+        'depth': _PLAIN * sides * (weight * functional.smooth_l1_loss(
+            depth, truth.depth, reduction='none')).mean(),
         'slopes': _STRUCTURE * sides * functional.smooth_l1_loss(
             slopes(depth) * truth.mask, truth.normals),
         'mask': _MASK * functional.binary_cross_entropy_with_logits(mask, truth.mask)}
@@ -127,5 +135,10 @@ def depth_errors(
 def normal_error(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Mean distance of encoded normals `(B, 6, H, W)`, doubled to vectors' length, on the body."""
     apart = 2 * (found - truth).unflatten(1, (2, 3)).norm(dim=2)
-    there = truth.unflatten(1, (2, 3)).sum(2) > 0
+    there = _there(truth)
     return (apart * there).sum() / there.sum().clamp(min=1)
+
+
+def _there(normals: torch.Tensor) -> torch.Tensor:
+    """Tell which sides of encoded normals `(B, 6, H, W)` show somebody: bool `(B, 2, H, W)`."""
+    return normals.unflatten(1, (_SIDES, 3)).sum(2) > 0

@@ -16,7 +16,6 @@ from hmr_ros.networks.digitizer_2k2k import Digitizer
 from hmr_ros.networks.digitizer_2k2k.depth import emptied
 from hmr_ros.networks.digitizer_2k2k.normals import NormalNet
 from hmr_ros.perception.digitizer.alignment import align, Alignment
-from hmr_ros.perception.digitizer.depth import FRONT_EMPTY
 from hmr_ros.perception.digitizer.frame import LOW
 from hmr_ros.perception.digitizer.joints import Joints
 from hmr_ros.perception.digitizer.patches import blend, cut_patches
@@ -29,8 +28,6 @@ from hmr_ros.training.digitizer_2k2k.torch_networks import TorchNetworks
 
 _RISE = 0.1
 _BETAS = (0.9, 0.99)
-#: share of the gradient of what lies outside the range of an output.
-_LEAK = 0.05
 #: where heads begin: depths in the middle of bodies, normals in the middle of their range.
 _NEW_DEPTH, _NEW_NORMAL, _NEW_SCALE = (2.0, 2.0, 0.0), 0.3, 0.1
 
@@ -54,17 +51,6 @@ def soften_heads(network: Digitizer) -> None:
             head.bias.copy_(head.bias.new_tensor(_NEW_DEPTH))
 
 
-def leaking(values: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """
-    Keep values in a range but for a small share of what lies outside.
-
-    For training alone, in place of ReLU and ReLU6: what is true often lies at an end of the range,
-    and a pixel beyond it would have no gradient.
-    """
-    inside = values.clamp(low, high)
-    return inside + _LEAK * (values - inside)
-
-
 def read(head: nn.Module, features: torch.Tensor) -> torch.Tensor:
     """Apply a last layer in float32: half precision has steps of millimetres (sheet, 9)."""
     with torch.autocast(features.device.type, enabled=False):
@@ -72,8 +58,13 @@ def read(head: nn.Module, features: torch.Tensor) -> torch.Tensor:
 
 
 def normals_of(network: NormalNet, image: torch.Tensor) -> torch.Tensor:
-    """Normals `(N, 6, H, W)` as training judges them, see `leaking`."""
-    return leaking(read(network.head, network.features(image)), 0, math.inf)
+    """
+    Normals `(N, 6, H, W)` as training judges them, without the ReLU behind them.
+
+    What is true often is the end of the range, and what lies beyond it would have no gradient: the
+    same holds for depths and their ReLU6.
+    """
+    return read(network.head, network.features(image))
 
 
 def made_small(image: torch.Tensor) -> torch.Tensor:
@@ -150,7 +141,8 @@ class DigitizerModule(lightning.LightningModule):
         with torch.autocast(image.device.type, enabled=False):
             truth = Truth.of(depth)
             self.log('low_normal_l2', normal_error(normals, truth.normals))
-            return {'low_normals': normal_loss(normals, truth.normals, len(image)),
+            return {'low_normals': normal_loss(
+                normals, truth.normals, len(image), self.config.body_weight),
                     **self._depth(found, truth, unit_m)}, seen
 
     def _parts(
@@ -167,7 +159,8 @@ class DigitizerModule(lightning.LightningModule):
             seen = patch[:, :6].contiguous(memory_format=torch.channels_last)
             found = normals_of(self.network.parts[name], seen)
             with torch.autocast(images.device.type, enabled=False):
-                terms[name] = normal_loss(found, patch[:, 6:], len(images))
+                terms[name] = normal_loss(
+                    found, patch[:, 6:], len(images), self.config.body_weight)
                 errors.append(normal_error(found, patch[:, 6:]))
         self.log('part_normal_l2', torch.stack(errors).mean(), prog_bar=True)
         return terms
@@ -217,9 +210,10 @@ class DigitizerModule(lightning.LightningModule):
 
     def _depth(self, found: torch.Tensor, truth: Truth, unit_m: torch.Tensor) -> Terms:
         """Terms of what a depth network's head gave `(N, 3, H, W)`."""
-        depth, mask = leaking(found[:, :2], 0, FRONT_EMPTY), found[:, 2:]
+        depth, mask = found[:, :2], found[:, 2:]
         self.log_dict(depth_errors(depth, mask, truth, unit_m), prog_bar=True)
-        return depth_terms(depth, mask, truth, self.config.body_weight)
+        return depth_terms(
+            depth, mask, truth, self.config.body_weight, self.config.background_weight)
 
     def configure_gradient_clipping(
             self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None,

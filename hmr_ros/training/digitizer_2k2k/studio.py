@@ -11,7 +11,7 @@ from hmr_ros.training.synthetic.augment import Grain
 from hmr_ros.training.synthetic.backgrounds import background_pool
 from hmr_ros.training.synthetic.painter import degrade, Recipe
 
-_BLACK, _PHOTO = 0.1, 0.6
+_PHOTO = 0.6
 #: brightness, saturation and contrast; images that are digitized have the middle of it.
 _DIMMEST = 0.7
 _LUMA = np.float32([0.299, 0.587, 0.114])
@@ -32,9 +32,9 @@ class Studio:
     to images that are digitized, and these mostly have their own background.
     """
 
-    def __init__(self, side: int, seed: int, photos: str | None) -> None:
+    def __init__(self, side: int, seed: int, photos: str | None, black: float) -> None:
         rng = np.random.default_rng([seed, 7])
-        self.side = side
+        self.side, self._black = side, black
         self._drawn, self._photos = background_pool(rng, _DRAWN, round(_SPAN * side), photos)
         self._grain = Grain(rng)
 
@@ -66,7 +66,7 @@ class Studio:
 
     def _piece(self, rng: np.random.Generator) -> tuple[np.ndarray | None, int]:
         """Draw a background from its first pixel on, None for black, and how much of it to show."""
-        if rng.random() < _BLACK:
+        if rng.random() < self._black:
             return None, 0
         pool = self._photos if len(self._photos) and rng.random() < _PHOTO else self._drawn
         whole = pool[rng.integers(len(pool))]
