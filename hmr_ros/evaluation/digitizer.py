@@ -300,7 +300,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         title=f'{report["samples"]} held-out people at {report["resolution"]} pixels, '
               f'{report["mesh"]} meshes; ± of the mean',
         box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
-        caption='P2S: from the surface found to the true one, Chamfer: mean of both directions, cm; '
+        caption='P2S: from the surface found to the true one, Chamfer: mean of both directions; '
                 'normals of the front view; cut out: given the mask; floor: of the true depth')
     # Names in the report, and decimals.
     columns = {'P2S': ('p2s_cm', 2), 'Chamfer': ('chamfer_cm', 2), 'normals °': ('normal_deg', 1),
