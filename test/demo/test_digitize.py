@@ -20,7 +20,6 @@ from digitizer_shapes import depths, ELLIPSOID, ellipsoid_hits  # noqa: E402
 from hmr_ros import cli  # noqa: E402
 from hmr_ros.demo import digitize as digitizing  # noqa: E402
 from hmr_ros.demo.errors import DemoError  # noqa: E402
-from hmr_ros.perception.errors import PerceptionError  # noqa: E402
 from hmr_ros.perception.person import PersonBox, PersonKeypoints  # noqa: E402
 
 SIDE = 512
@@ -99,7 +98,7 @@ def test_nobody_in_the_picture_is_an_error(picture, tmp_path):
 def test_a_mask_of_another_size_is_refused(picture, openpose, tmp_path):
     mask = tmp_path / 'mask.png'
     cv2.imwrite(str(mask), np.zeros((9, 9), np.uint8))
-    with pytest.raises(PerceptionError, match='mask'):
+    with pytest.raises(DemoError, match='mask.png has 9x9 pixels; expected 512x512'):
         digitize(picture, tmp_path, keypoints=openpose, mask=mask)
 
 

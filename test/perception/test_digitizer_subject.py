@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import os
 from pathlib import Path
-import time
 
 from digitizer_networks import TrueNetworks
 from digitizer_people import person
@@ -152,19 +152,20 @@ def test_a_process_that_dies_is_told_of(found, monkeypatch):
 
 
 def test_the_process_ends_when_it_is_not_wanted_any_more(found, monkeypatch, tmp_path):
-    # It would sleep for a minute.
-    monkeypatch.setattr(apart.sys, 'executable', str(tmp_path / 'sleep'))
-    (tmp_path / 'sleep').write_text('#!/bin/sh\necho $$ > "$3.pid"\nexec sleep 60\n')
-    (tmp_path / 'sleep').chmod(0o755)
-    begin, seen = time.monotonic(), []
+    said = tmp_path / 'pid'
+    (tmp_path / 'sleeper.py').write_text(
+        f"import os, time\nwith open({str(said)!r}, 'w') as file:\n"
+        '    file.write(str(os.getpid()))\ntime.sleep(300)\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(apart, '__name__', 'sleeper')
 
     def check():
-        seen.append(1)
-        if len(seen) > 4:
+        if said.exists() and said.read_text():
             raise Cancelled('enough')
     with pytest.raises(Cancelled):
         poisson_mesh_apart(a_cloud(found), 5, check=check)
-    assert time.monotonic() - begin < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(said.read_text()), 0)
 
 
 def test_poisson_is_asked_for_as_meshing_says(monkeypatch):
