@@ -821,8 +821,9 @@ def train(
             raise CommandError(f'{network} trains in minutes on one device and is not resumed')
         weights = _require('hmr_ros.training.rsc_net.temporal_train').train(settings, out)
     else:
-        settings = _training(network, 'config').read_config(config)
-        weights = _training(network, 'train').train(settings, out, workers, resume, devices)
+        settings = _training(network, 'config', IMPORTABLE).read_config(config)
+        weights = _training(network, 'train', IMPORTABLE).train(
+            settings, out, workers, resume, devices)
     console.print(f'wrote {weights}')
 
 

@@ -43,8 +43,8 @@ from hmr_ros.perception.digitizer.digitization import digitize
 from hmr_ros.perception.digitizer.joints import Joints
 from hmr_ros.perception.digitizer.mesh import direct_mesh, Mesh
 from hmr_ros.perception.digitizer.networks import Networks
-from hmr_ros.perception.digitizer.poisson import OCTREE_DEPTHS, poisson_mesh
-from hmr_ros.perception.digitizer.surface import cloud_of, Surface, surface_of
+from hmr_ros.perception.digitizer.poisson import smooth_mesh
+from hmr_ros.perception.digitizer.surface import Surface, surface_of
 from hmr_ros.perception.errors import PerceptionError
 from hmr_ros.perception.mesh_recovery import MeshRecovery
 from hmr_ros.perception.person import PersonBox
@@ -53,8 +53,7 @@ from hmr_ros.training.synthetic.backgrounds import draw_background
 
 #: rows of the report: what was found in the picture, in the cut-out picture, and the others.
 FOUND, CUT_OUT, BODY, FLOOR = 'digitizer', 'digitizer_cut_out', 'fitted_body', 'floor'
-_TITLES = {FOUND: 'digitizer', CUT_OUT: 'digitizer, person cut out',
-           BODY: 'body of keypoint_guided', FLOOR: 'floor: true depth'}
+_TITLES = {FOUND: 'digitizer', CUT_OUT: '  cut out', BODY: 'fitted body', FLOOR: 'floor'}
 _CM = 100
 _DRAWS = 1000
 #: of a pixel that the person covers, 0 to 255.
@@ -63,6 +62,7 @@ _MOSTLY = 127
 _TURNTABLES = 3
 #: makes a mesh of a surface and its image.
 Mesher = Callable[[Surface, np.ndarray], Mesh]
+MESHERS: dict[str, Mesher] = {'direct': direct_mesh, 'poisson': smooth_mesh}
 
 
 @dataclass(frozen=True)
@@ -163,14 +163,9 @@ def fitted_body(subject: Subject, scan: Scan, picture: np.ndarray) -> Shape:
 
 def meshed_by(method: str) -> Mesher:
     """Return what makes meshes, 'direct' or 'poisson'; raises EvaluationError for others."""
-    if method == 'direct':
-        return direct_mesh
-    if method != 'poisson':
-        raise EvaluationError(f'no meshes by {method!r}; there are direct and poisson')
-
-    def mesher(surface: Surface, image: np.ndarray) -> Mesh:
-        return poisson_mesh(cloud_of(surface, image), OCTREE_DEPTHS[len(image)])
-    return mesher
+    if method not in MESHERS:
+        raise EvaluationError(f'no meshes by {method!r}; there are {" and ".join(MESHERS)}')
+    return MESHERS[method]
 
 
 @dataclass(frozen=True)
@@ -242,23 +237,22 @@ def run_evaluation(
     side = networks.resolution if networks is not None else resolution
     contest = Contest(networks, meshed_by(method), subject)
     pages = _Pages(Path(out)) if out is not None else None
-    errors: list[dict[str, Errors]] = []
     with Progress(console=console) as progress:
         task = progress.add_task('People', total=people)
+        errors = []
         for outcome in judge_people(contest, draw_scans(people, side, held_out.SEED)):
             progress.advance(task)
-            if outcome is None:
-                continue
-            errors.append({name: one.errors for name, one in outcome.judged.items()})
-            if pages is not None:
-                pages.add(outcome)
+            if outcome is not None:
+                errors.append({name: one.errors for name, one in outcome.judged.items()})
+                if pages is not None:
+                    pages.add(outcome)
     if not errors:
         raise EvaluationError(f'none of {people} people could be digitized; are there weights?')
     report = {
         'network': 'digitizer_2k2k', 'engine': engine if isinstance(engine, str) else '',
         'dataset': f'synthetic held-out people, seed {held_out.SEED}', 'resolution': side,
-        'mesh': method, 'fit': subject.engine.name, 'samples': len(errors),
-        'refused': people - len(errors), **summary(errors), **surroundings}
+        'mesh': method, 'fit': fit, 'samples': len(errors), 'refused': people - len(errors),
+        **summary(errors), **surroundings}
     show(report, console)
     if pages is not None:
         pages.write(report, errors)
@@ -305,17 +299,20 @@ def show(report: dict[str, Any], console: Console) -> None:
     table = Table(
         title=f'{report["samples"]} held-out people at {report["resolution"]} pixels, '
               f'{report["mesh"]} meshes; ± of the mean',
-        box=SIMPLE_HEAD, caption='P2S: from the surface found to the true one; Chamfer: mean of '
-                                 'both directions; normals of the front view')
-    columns = {'P2S cm': 'p2s_cm', 'Chamfer cm': 'chamfer_cm', 'normals °': 'normal_deg',
-               'normals L2': 'normal_l2', 'IoU %': 'iou_percent'}
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
+        caption='P2S: from the surface found to the true one, Chamfer: mean of both directions, cm; '
+                'normals of the front view; cut out: given the mask; floor: of the true depth')
+    # Names in the report, and decimals.
+    columns = {'P2S': ('p2s_cm', 2), 'Chamfer': ('chamfer_cm', 2), 'normals °': ('normal_deg', 1),
+               'normals L2': ('normal_l2', 2), 'IoU %': ('iou_percent', 1)}
     for name in ('', *columns):
-        table.add_column(name, justify='right' if name else 'left')
+        table.add_column(name, justify='right' if name else 'left', no_wrap=True)
     for row, title in _TITLES.items():
         if row in report['rows']:
             found = report['rows'][row]
             table.add_row(title, *(
-                f'{found[key]:.2f} ± {found[f"{key}_spread"]:.2f}' for key in columns.values()))
+                f'{found[key]:.{digits}f} ± {found[f"{key}_spread"]:.{digits}f}'
+                for key, digits in columns.values()))
     console.print(table)
     if report['refused']:
         console.print(f'{report["refused"]} people were refused by the digitizer, left out above')

@@ -196,6 +196,11 @@ def test_unknown_dataset_is_refused(tmp_path):
         run('evaluate', 'keypoint_guided', '--dataset', 'lsp', '--data', str(tmp_path))
 
 
+def test_meshes_of_the_digitizer_are_direct_or_poisson():
+    with pytest.raises(cli.CommandError, match="--method is 'hog'; allowed: learned, direct, poi"):
+        run('evaluate', 'digitizer_2k2k', '--method', 'hog')
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize('option, value', [('--backbone', 'resnet18'), ('--tokens', '54')])
 def test_unknown_variant_is_refused(option, value):

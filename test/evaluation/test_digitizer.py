@@ -14,8 +14,8 @@ pytest.importorskip('trimesh', reason='metrics of surfaces need trimesh')
 from hmr_ros.body import load_body  # noqa: E402
 from hmr_ros.evaluation import digitizer  # noqa: E402
 from hmr_ros.evaluation.digitizer import (  # noqa: E402
-    BODY, Contest, CUT_OUT, depth_ratio, Errors, FLOOR, FOUND, judge_people, meshed_by, Outcome,
-    picture_of, run_evaluation, summary, Truth)
+    BODY, Contest, CUT_OUT, depth_ratio, Errors, FLOOR, FOUND, judge_people, meshed_by, open_networks,
+    Outcome, picture_of, run_evaluation, summary, Truth)
 from hmr_ros.evaluation.digitizer_metrics import Shape  # noqa: E402
 from hmr_ros.evaluation.errors import EvaluationError  # noqa: E402
 from hmr_ros.evaluation.subject import Subject  # noqa: E402
@@ -165,6 +165,18 @@ def test_the_report_and_its_pictures(
         'report.json', 'best_median_worst.jpg', 'turntable_1.jpg'}
     page = cv2.imread(str(tmp_path / 'best_median_worst.jpg'))
     assert page.shape[0] == 3 * 384 and page.std() > 20
+
+
+@pytest.mark.torch
+def test_engines_are_opened_by_their_common_name(tmp_path: Path) -> None:
+    pytest.importorskip('torch', reason='engines are exported by torch')
+    from hmr_ros.networks.digitizer_2k2k import Digitizer, Variant
+    from hmr_ros.training.digitizer_2k2k.export import export_engines
+    export_engines(Digitizer(Variant(SIDE, 1 / 8)).eval(), tmp_path, 'tiny')
+    networks = open_networks(str(tmp_path / 'tiny'))
+    assert networks.resolution == SIDE
+    normals, depth = networks.low(np.zeros((3, SIDE // 8, SIDE // 8), np.float32))
+    assert normals.shape == (6, SIDE // 8, SIDE // 8) and depth.shape == (3, *normals.shape[1:])
 
 
 def test_meshes_are_made_in_two_ways() -> None:

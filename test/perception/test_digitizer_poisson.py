@@ -14,7 +14,7 @@ import pytest
 
 from hmr_ros.perception.digitizer import poisson
 from hmr_ros.perception.digitizer.mesh import Mesh
-from hmr_ros.perception.digitizer.poisson import free_cores, poisson_mesh
+from hmr_ros.perception.digitizer.poisson import free_cores, poisson_mesh, smooth_mesh
 from hmr_ros.perception.digitizer.surface import (
     Cloud, cloud_of, joined, rim_of, Surface, surface_of)
 from hmr_ros.perception.errors import PerceptionError
@@ -163,6 +163,24 @@ def given(monkeypatch: pytest.MonkeyPatch, vertices: np.ndarray, faces: np.ndarr
     """Let the library make this of any cloud."""
     monkeypatch.setattr(poisson, '_library', lambda: ('open3d', SimpleNamespace()))
     monkeypatch.setattr(poisson, '_RECONSTRUCT', {'open3d': lambda *_: (vertices, faces)})
+
+
+def test_a_surface_of_another_size_has_no_octree_depth() -> None:
+    surface = surface_of(*depths(ellipsoid_hits(ELLIPSOID, 64)))
+    with pytest.raises(PerceptionError, match='64 pixels has no octree depth.*512, 1024, 2048'):
+        smooth_mesh(surface, grey(surface))
+
+
+def test_what_is_kept_is_stitched_and_as_fine_as_its_image(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(poisson, 'poisson_mesh', lambda *words: asked.append(words))
+    surface = surface_of(*depths(ellipsoid_hits(ELLIPSOID, 512)))
+    smooth_mesh(surface, grey(surface), 3)
+    (cloud, depth, threads), = asked
+    assert (depth, threads) == (8, 3)
+    assert len(cloud.points) == len(cloud_of(surface, grey(surface)).points) + len(
+        rim_of(surface, grey(surface)).points)
 
 
 def test_the_largest_piece_stays_and_faces_outward(monkeypatch: pytest.MonkeyPatch) -> None:

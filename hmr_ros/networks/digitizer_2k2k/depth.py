@@ -36,11 +36,15 @@ class LowDepthNet(Decoder):
         Depths D of front and back, 0 to 6, and the chance of being foreground. H and W are
         multiples of 16.
         """
+        return depths(self.head(self.features(image, normals)))
+
+    def features(self, image: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
+        """Return the map that `head` reads, of the same inputs."""
         both = [encode(x, [getattr(self, f'{name}_encoder{level}')
                            for level in range(1, self.levels + 2)])
                 for name, x in (('image', image), ('normal', normals))]
         *skips, deepest = [torch.cat(maps, 1) for maps in zip(*both)]
-        return depths(self.head(self.decode(deepest, skips)))
+        return self.decode(deepest, skips)
 
 
 def depths(logits: torch.Tensor) -> torch.Tensor:

@@ -31,6 +31,10 @@ class NormalNet(Decoder):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """See NormalNet."""
+        return torch.relu(self.head(self.features(image)))
+
+    def features(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the map that `head` reads, of the same input."""
         *skips, deepest = encode(image, [
             getattr(self, f'encoder{level}') for level in range(1, self.levels + 2)])
-        return torch.relu(self.head(self.decode(deepest, skips)))
+        return self.decode(deepest, skips)

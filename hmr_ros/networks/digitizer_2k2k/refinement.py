@@ -29,7 +29,11 @@ class DepthBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
         """Map `(N, channels, H, W)` and normals `(N, 6, 2H, 2W)` to `(N, out, 2H, 2W)`."""
-        return self.last(self.merge(torch.cat([self.depth(x), self.normal(normals)], 1)))
+        return self.last(self.joined(x, normals))
+
+    def joined(self, x: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
+        """Return the map that `last` reads, of the same inputs."""
+        return self.merge(torch.cat([self.depth(x), self.normal(normals)], 1))
 
 
 class HighDepthNet(nn.Module):
@@ -50,7 +54,15 @@ class HighDepthNet(nn.Module):
         `pair` is what `emptied` gives; the result is depths D of front and back, 0 to 6, and a
         mask, which is not applied: foreground is where the front is not behind the back.
         """
-        x = pair
-        for block, (first, step) in zip((self.block1, self.block2, self.block3), PYRAMID):
-            x = block(x, normals[:, :, first::step, first::step])
-        return depths(x)
+        return depths(self.head(self.features(pair, normals)))
+
+    def features(self, pair: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
+        """Return the map that `head` reads, of the same inputs."""
+        first, second, third = (
+            normals[:, :, start::step, start::step] for start, step in PYRAMID)
+        return self.block3.joined(self.block2(self.block1(pair, first), second), third)
+
+    @property
+    def head(self) -> nn.Module:
+        """The last layer."""
+        return self.block3.last

@@ -14,13 +14,13 @@ from hmr_ros.perception.resampling import resize
 
 #: of the square's side, from head to foot.
 FILLED = 0.77
-#: heights above the ground of somebody who stands, as shares of the person's: of the nose, eyes,
-#: ears, shoulders, hips, knees, ankles and feet. Arms may be anywhere.
-_HEIGHTS = {0: 0.92, 1: 0.935, 2: 0.935, 3: 0.93, 4: 0.93, 5: 0.82, 6: 0.82, 11: 0.53, 12: 0.53,
-            13: 0.285, 14: 0.285, 15: 0.045, 16: 0.045, 17: 0.01, 18: 0.01, 19: 0.02, 20: 0.01,
-            21: 0.01, 22: 0.02}
-#: what clothes and hands add beside the outermost joints, as a share of the height.
-_BESIDE = 0.04
+#: heights above the lowest pixel of somebody who stands or walks, as shares of the person's: of the
+#: nose, eyes, ears, shoulders, hips, knees, ankles, and of toes and heels. Arms may be anywhere.
+_HEIGHTS = {0: 0.91, 1: 0.93, 2: 0.93, 3: 0.925, 4: 0.925, 5: 0.82, 6: 0.82, 11: 0.54, 12: 0.54,
+            13: 0.32, 14: 0.32, 15: 0.07, 16: 0.07, 17: 0.02, 18: 0.025, 19: 0.05, 20: 0.02,
+            21: 0.025, 22: 0.05}
+#: what clothes and hands add beside the outermost joints, and soles below, as shares of the height.
+_BESIDE, _BELOW = 0.03, 0.01
 #: pixels; a smaller person is no person.
 _LEAST_SIDE = 16
 
@@ -121,7 +121,8 @@ def box_of(joints: Joints) -> np.ndarray:
             'the person is. Give the box of the whole person, or more joints')
     points = joints.points[joints.found]
     slope, ground = np.polyfit(shares, joints.points[rows, 1], 1)
-    margin = _BESIDE * abs(slope)
+    height = abs(slope)
     (left, top), (right, bottom) = points.min(0), points.max(0)
     return np.array([
-        left - margin, min(ground + slope, top), right + margin, max(ground, bottom)])
+        left - _BESIDE * height, min(ground + slope, top), right + _BESIDE * height,
+        max(ground, bottom + _BELOW * height)])

@@ -59,13 +59,18 @@ def save_weights(
         path, _SYSTEM, facts)
 
 
+def facts_of(path: str | Path) -> DigitizerFacts:
+    """Return the facts of a weights file."""
+    return weights_file.facts_of(path, _SYSTEM, DigitizerFacts)
+
+
 def read_network(path: str | Path) -> tuple[Digitizer, DigitizerFacts]:
     """
     Return the networks of a weights file, as trained, and its facts.
 
     After phase 1 that of high-resolution depth has its random start.
     """
-    facts = weights_file.facts_of(path, _SYSTEM, DigitizerFacts)
+    facts = facts_of(path)
     try:
         network = build_network(facts.variant)
     except (ValueError, TypeError) as error:
