@@ -35,15 +35,16 @@ def test_the_version_is_written_alike_everywhere():
 
 
 def test_every_message_is_generated():
-    listed = set(re.findall(r'"msg/(\w+)\.msg"', (ROOT / 'CMakeLists.txt').read_text()))
-    assert listed == {path.stem for path in (ROOT / 'msg').glob('*.msg')}
+    listed = set(re.findall(r'"((?:msg|srv)/\w+\.\w+)"', (ROOT / 'CMakeLists.txt').read_text()))
+    assert listed == {f'{path.parent.name}/{path.name}' for folder in ('msg', 'srv')
+                      for path in (ROOT / folder).iterdir()}
 
 
 def test_every_imported_message_package_is_a_dependency():
     manifest = ElementTree.parse(ROOT / 'package.xml').getroot()
     named = {e.text for e in manifest if e.tag in ('depend', 'exec_depend')}
     used = {name.split('.')[0] for path in (ROOT / 'hmr_ros/nodes').glob('*.py')
-            for name in imports_of(path) if name.endswith('.msg')}
+            for name in imports_of(path) if name.endswith(('.msg', '.srv'))}
     assert used - {'hmr_ros', 'builtin_interfaces'} <= named
 
 
@@ -72,8 +73,9 @@ def test_rooms_import_only_what_they_may(room):
             if parts[0] == 'hmr_ros' and len(parts) > 1 and parts[1] in ROOMS:
                 assert parts[1] == room or parts[1] in ALLOWED[room], f'{path}: {name}'
             if room != 'nodes':
-                assert parts[0] not in ('rclpy', 'sensor_msgs', 'std_msgs', 'visualization_msgs')
-                assert parts[:2] != ['hmr_ros', 'msg'], path
+                assert parts[0] not in (
+                    'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'visualization_msgs')
+                assert parts[:2] not in (['hmr_ros', 'msg'], ['hmr_ros', 'srv']), path
 
 
 @pytest.mark.ros

@@ -107,7 +107,7 @@ def digitize_picture(options: DigitizeOptions, watch: Watch) -> DigitizedPicture
     Raises DemoError for files that cannot be read, and the errors of its parts.
     """
     image = _read(options.picture, cv2.IMREAD_COLOR)
-    mask = None if options.mask is None else _read(options.mask, cv2.IMREAD_GRAYSCALE) > 127
+    mask = None if options.mask is None else _mask_for(image, options.mask)
     times: dict[str, float] = {}
     watch('find', 0.0)
     with _timed(times, 'find'):
@@ -213,6 +213,15 @@ def _timed(times: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     times[stage] = 1e3 * (time.perf_counter() - start)
+
+
+def _mask_for(image: np.ndarray, path: Path) -> np.ndarray:
+    mask = _read(path, cv2.IMREAD_GRAYSCALE) > 127
+    if mask.shape != image.shape[:2]:
+        raise DemoError(
+            f'mask {path} has {mask.shape[1]}x{mask.shape[0]} pixels; expected '
+            f'{image.shape[1]}x{image.shape[0]}, those of the picture')
+    return mask
 
 
 def _read(path: Path, mode: int) -> np.ndarray:

@@ -151,7 +151,8 @@ class DigitizerNode(EngineNode):
 
     def _check_state(self, request: Digitize.Request) -> None:
         if not self.is_active:
-            raise NodeError(f'the node is not active; ros2 lifecycle set {self._full_name} activate')
+            raise NodeError(
+                f'the node is not active; ros2 lifecycle set {self._full_name} activate')
         waiting, allowed = len(self._jobs) - 1, self.parameters['queue_size']
         if waiting >= allowed:
             raise NodeError(

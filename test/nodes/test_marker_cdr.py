@@ -12,10 +12,11 @@ pytest.importorskip('rclpy', reason='rclpy is not installed')
 from builtin_interfaces.msg import Time  # noqa: E402
 from geometry_msgs.msg import Point  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
+from std_msgs.msg import ColorRGBA, Header  # noqa: E402
 from visualization_msgs.msg import Marker, MarkerArray  # noqa: E402
 
-from hmr_ros.nodes.marker_cdr import MarkerTemplate, serialize_markers  # noqa: E402
+from hmr_ros.nodes.marker_cdr import (  # noqa: E402
+    MarkerTemplate, serialize_markers, serialize_triangles)
 from hmr_ros.nodes.markers import color_of, MarkerScene, MarkerStyle  # noqa: E402
 from hmr_ros.perception.person import Person  # noqa: E402
 
@@ -101,6 +102,23 @@ def person(track_id, offset):
     zeros = np.zeros
     return Person(track_id, 1.0, zeros(4), zeros((2, 3)), zeros(3), zeros((23, 3)), zeros(10),
                   zeros(3), np.full((24, 3), offset, np.float32), zeros((24, 2)), zeros(24))
+
+
+@settings(deadline=None)
+@given(WORDS, WORDS, WORDS, st.integers(0, 4))
+def test_coloured_triangles_are_what_rclpy_reads(frame_id, space, text, count):
+    # Colours would be found first in these numbers, were they looked for from the beginning.
+    rng = np.random.default_rng(count)
+    corners, colours = rng.normal(size=(3 * count, 3)), rng.integers(0, 256, (3 * count, 3))
+    expected = marker(frame_id, space, 7, text)
+    content = serialize_triangles(expected, corners, colours)
+    expected.points = as_points(corners)
+    expected.colors = [
+        ColorRGBA(**dict(zip('rgb', (float(c) for c in np.float32(row) / np.float32(255)))),
+                  a=expected.color.a) for row in colours]
+    theirs = serialize_message(expected)
+    assert deserialize_message(content, Marker) == deserialize_message(theirs, Marker)
+    assert len(content) == len(theirs)
 
 
 def test_a_scene_shows_people_and_deletes_those_who_left():

@@ -66,8 +66,8 @@ def test_hands_of_a_whole_body_give_all_fingers():
     joints = BodyJoints(load_whole_body()).of(person, CAMERA)
     assert joints.found.all()
     for side in (0, 1):
-        np.testing.assert_allclose(
-            joints.points[23 + 4 * side:27 + 4 * side], CAMERA.project(hands[side, 4::4]), atol=0.01)
+        fingers = joints.points[23 + 4 * side:27 + 4 * side]
+        np.testing.assert_allclose(fingers, CAMERA.project(hands[side, 4::4]), atol=0.01)
     body = load_whole_body()
     vertices, _ = body.skin(*whole_body_pose([person]), person.transl[None].astype(np.float32))
     np.testing.assert_allclose(

@@ -14,6 +14,7 @@ from pathlib import Path
 import subprocess
 import sys
 import tempfile
+from typing import TextIO
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def poisson_mesh_apart(
             return Mesh(*(arrays[name] for name in _MESH))
 
 
-def _run(command: list[str], said: object, check: Callable[[], None]) -> int:
+def _run(command: list[str], said: TextIO, check: Callable[[], None]) -> int:
     """Run to the end, or until `check` raises; returns the exit status."""
     # What this process can import the child can, too.
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
