@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import cv2
 from digitizer_networks import encoded, TrueNetworks
 from digitizer_people import person
 from digitizer_shapes import CENTRE, depths, ELLIPSOID, ellipsoid_hits
@@ -11,12 +12,15 @@ from hypothesis.extra import numpy as arrays
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from hmr_ros.perception.digitizer.alignment import align
 from hmr_ros.perception.digitizer.depth import BACK_EMPTY, FRONT_EMPTY
 from hmr_ros.perception.digitizer.digitization import (
-    Cancelled, digitize, emptied, flattened, STAGES, without_specks)
+    Cancelled, digitize, emptied, flattened, in_one_piece, STAGES)
 from hmr_ros.perception.digitizer.joints import Joints
+from hmr_ros.perception.digitizer.mesh import direct_mesh
 from hmr_ros.perception.digitizer.patches import blend, covered
 from hmr_ros.perception.digitizer.surface import Surface
 from hmr_ros.perception.errors import PerceptionError
@@ -162,21 +166,39 @@ def surface(there: np.ndarray) -> Surface:
     return Surface(points, points, there)
 
 
-def test_specks_go_and_large_pieces_stay() -> None:
+def test_the_largest_piece_stays() -> None:
     there = np.zeros((40, 40), bool)
     there[2:22, 2:22] = True
+    alone = there.copy()
     there[30:36, 30:36] = True
     there[38, 1:5] = there[1, 39] = True
-    kept = without_specks(surface(there)).there
-    there[37:], there[1, 39] = False, False
-    np.testing.assert_array_equal(kept, there)
+    np.testing.assert_array_equal(in_one_piece(surface(there)).there, alone)
 
 
-def test_what_touches_by_a_corner_is_one_piece() -> None:
+def test_what_touches_by_a_corner_or_a_thread_is_another_piece() -> None:
     there = np.zeros((40, 40), bool)
-    there[:30, :30] = True
-    there[30, 30] = True
-    np.testing.assert_array_equal(without_specks(surface(there)).there, there)
+    there[:20, :20] = True
+    alone = there.copy()
+    there[20:30, 20:30] = True
+    there[10, 20:35] = True
+    there[5:15, 35:40] = True
+    np.testing.assert_array_equal(in_one_piece(surface(there)).there, alone)
+
+
+@given(arrays.arrays(bool, (12, 12)))
+def test_one_piece_is_one_mesh(there: np.ndarray) -> None:
+    depth = np.where(there, 0.0, 0.1)
+    points = np.dstack([*np.meshgrid(np.arange(12.0), np.arange(12.0)), 1 + depth])
+    try:
+        kept = in_one_piece(Surface(points, points + (0, 0, 1), there))
+    except PerceptionError:
+        assert not cv2.erode(there.astype(np.uint8), np.ones((2, 2), np.uint8), borderValue=0).any()
+        return
+    mesh = direct_mesh(kept, np.zeros((12, 12, 3), np.uint8))
+    edges = np.concatenate([mesh.faces[:, [k, k - 1]] for k in range(3)])
+    count = len(mesh.vertices)
+    graph = coo_matrix((np.ones(len(edges)), edges.T), (count, count))
+    assert connected_components(graph, directed=False)[0] == 1
 
 
 def test_empty_low_depth_is_where_the_mask_says_so() -> None:

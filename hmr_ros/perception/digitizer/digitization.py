@@ -27,8 +27,6 @@ STAGES = ('align', 'low', 'parts', 'refine', 'surface')
 _BEGINS = dict(zip(STAGES, (0.0, 0.02, 0.12, 0.6, 0.95)))
 #: a low mask up to here is background (sheet, 3.3).
 _LIKELY = 0.5
-#: pieces smaller than this share of the largest are no part of the body.
-_LEAST_PIECE = 0.05
 #: of a slope's forward component, against division by what networks may give.
 _LEAST_FORWARD = 1e-3
 
@@ -91,7 +89,7 @@ def digitize(
     watch('refine', _BEGINS['refine'])
     front, back, chance = networks.refine(pair, normals)
     watch('surface', _BEGINS['surface'])
-    surface = without_specks(surface_of(front, back))
+    surface = in_one_piece(surface_of(front, back))
     return Digitization(surface, image, normals, front, back, chance, alignment)
 
 
@@ -165,17 +163,23 @@ def flattened(low_normals: np.ndarray) -> np.ndarray:
     return np.where(there, (slope + 1) / 2, 0).astype(np.float32).reshape(low_normals.shape)
 
 
-def without_specks(surface: Surface) -> Surface:
+def in_one_piece(surface: Surface) -> Surface:
     """
-    Take away pieces that are much smaller than the largest one.
+    Keep the largest piece alone, without threads of single pixels, so that its mesh is one surface.
 
-    Raises PerceptionError when nothing is there.
+    Pieces hang together where two squares of four pixels share an edge, as meshes do. Raises
+    PerceptionError when there is no such square.
     """
-    _, labels, facts, _ = cv2.connectedComponentsWithStats(surface.there.astype(np.uint8))
+    there = surface.there.astype(np.uint8)
+    # Each pixel of the result stands for the square of it and those before it.
+    squares = cv2.erode(there, np.ones((2, 2), np.uint8), borderValue=0)
+    _, labels, facts, _ = cv2.connectedComponentsWithStats(squares, connectivity=4)
     sizes = facts[:, cv2.CC_STAT_AREA].copy()
     sizes[0] = 0
     if not sizes.any():
         raise PerceptionError(
             'the networks gave no pixel whose front is before its back. Is one person in the '
             'middle of the image, from head to foot, and are these trained weights?')
-    return replace(surface, there=(sizes >= _LEAST_PIECE * sizes.max())[labels] & surface.there)
+    largest = (labels == sizes.argmax()).astype(np.uint8)
+    pixels = cv2.dilate(largest, np.ones((2, 2), np.uint8), anchor=(0, 0), borderValue=0)
+    return replace(surface, there=pixels > 0)

@@ -19,7 +19,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     'phase': tuple(PHASES), 'schedule': ('warm_restarts', 'one_cycle'),
     # Float16 would need gradients to be scaled, and unscaled before they are clipped.
     'precision': ('32-true', 'bf16-mixed'),
-    'depth_from': ('truth', 'network'), 'normals_from': ('truth', 'networks')}
+    'parts_begin': ('start_from', 'low_normals'), 'depth_from': ('truth', 'network'), 'normals_from': ('truth', 'networks')}
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class DigitizerConfig:
     window         columns of the image around the body that the phase high looks at, a multiple of
                    8 pixels; 0 for all. It is convolutions alone, and what is left out is empty
     start_from     weights file whose fitting tensors to begin with, or None
+    parts_begin    start_from: as that says; low_normals: all as the trained network of low normals,
+                   which does the same for an image eight times smaller
     precision      32-true or bf16-mixed; losses and last layers are always float32
     seed           of the samples and of the weights
     checkpoint_every  steps between checkpoints
@@ -74,6 +76,7 @@ class DigitizerConfig:
     normals_from: str = 'networks'
     window: int = 0
     start_from: str | None = None
+    parts_begin: str = 'start_from'
     precision: str = '32-true'
     seed: int = 1
     checkpoint_every: int = 500

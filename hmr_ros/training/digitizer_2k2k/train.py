@@ -18,6 +18,9 @@ from hmr_ros.training.digitizer_2k2k.weights import DigitizerFacts, facts_of, sa
 from hmr_ros.training.trainer import build_trainer
 from hmr_ros.training.turns import steps_done
 
+#: of a network of normals: what sees the image.
+FIRST_LAYER = 'encoder1.0'
+
 
 def train(
         config: DigitizerConfig, out: str | Path, workers: int = 1, resume: str | None = None,
@@ -59,4 +62,16 @@ def beginning(config: DigitizerConfig) -> Digitizer:
         state = weights_file.network_tensors(config.start_from)
         logging.getLogger(__name__).info(
             'start from %s: %s', config.start_from, transfer(state, network).summary)
+    if config.parts_begin == 'low_normals':
+        parts_as_low(network)
     return network
+
+
+def parts_as_low(network: Digitizer) -> None:
+    """Let networks of parts begin as that of the whole image, deaf to the normals they are told."""
+    state = network.low_normals.state_dict()
+    first = f'{FIRST_LAYER}.weight'
+    colours = state[first]
+    state[first] = torch.cat([colours, torch.zeros_like(colours)], 1)
+    for part in network.parts.values():
+        part.load_state_dict(state)
