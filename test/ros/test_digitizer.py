@@ -413,28 +413,37 @@ sys.exit(run_nodes(make))
 """
 
 
+def check_last_answer(graph, program):
+    """Call the service of a program, tell it to end, and expect an answer all the same."""
+    client = graph.probe.create_client(Digitize, 'digitize')
+    graph.until(client.service_is_ready, 'the service')
+    calls = []
+
+    def call():
+        # Until the frame is there it is refused.
+        calls.append(client.call_async(Digitize.Request()))
+        graph.until(lambda: calls[-1].done() or select.select([program.stdout], [], [], 0)[0],
+                    'an answer, or the networks to be at work')
+        return not calls[-1].done()
+    while not call():
+        send_frame(graph, [somebody()], graph.header())
+    program.send_signal(signal.SIGINT)
+    answer = graph.until(lambda: calls[-1].done() and calls[-1].result(), 'the answer')
+    assert not answer.success and 'deactivated' in answer.message
+    assert program.wait(20) == 0
+
+
 def test_callers_are_answered_when_the_program_is_told_to_end(graph, tmp_path):
     here = Path(__file__).resolve()
     paths = [str(here.parents[2]), str(here.parent)]
     with subprocess.Popen(
             [sys.executable, '-c', PROGRAM.format(paths=paths), '--ros-args', '-r',
-             f'__ns:={graph.namespace}', '-p', f'output_folder:={tmp_path}'],
+             f'__ns:={graph.namespace}', '-p', f'output_folder:={tmp_path}', '-p',
+             'max_age_s:=600.0'],
             stdout=subprocess.PIPE, text=True) as program:
-        client = graph.probe.create_client(Digitize, 'digitize')
-        graph.until(client.service_is_ready, 'the service')
-        calls = []
-
-        def call():
-            # Until the frame is there it is refused.
-            calls.append(client.call_async(Digitize.Request()))
-            graph.until(lambda: calls[-1].done() or select.select([program.stdout], [], [], 0)[0],
-                        'an answer, or the networks to be at work')
-            return not calls[-1].done()
-        header = graph.header()
-        while not call():
-            send_frame(graph, [somebody()], header)
-        program.send_signal(signal.SIGINT)
-        answer = graph.until(lambda: calls[-1].done() and calls[-1].result(), 'the answer')
-        assert not answer.success and 'deactivated' in answer.message
-        assert program.wait(20) == 0
+        try:
+            check_last_answer(graph, program)
+        finally:
+            # It would be waited for.
+            program.kill()
     assert not list(tmp_path.iterdir())
