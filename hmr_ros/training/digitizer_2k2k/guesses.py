@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the phase high refines where networks of earlier phases are not there yet: truth, spoiled."""
+"""What the phase high refines before networks of other phases are there: truth, spoiled."""
 
 from __future__ import annotations
 
