@@ -357,20 +357,21 @@ def test_a_phase_changes_its_own_networks_alone(
                      if not torch.equal(value, after[name])}) == set(PHASES[phase])
 
 
-def test_the_low_networks_learn(config: DigitizerConfig) -> None:
+def test_the_low_networks_learn_what_they_see_again_and_again(config: DigitizerConfig) -> None:
     torch.manual_seed(0)
-    config = replace(config, width=1 / 8, learning_rate=3e-3, schedule='one_cycle', steps=30)
+    config = replace(config, width=1 / 8, learning_rate=3e-3, body_weight=1.0, black=1.0,
+                     background_weight=0.02)
     module = DigitizerModule(config, beginning(config))
     told: list[float] = []
-    module.log_dict = lambda values, **_: told.extend(
-        [float(values['back_cm'])] if 'back_cm' in values else [])
+    module.log_dict = lambda values, **_: told.append(float(values['back_cm']))
     module.log = lambda *_, **__: None
     adam = module.configure_optimizers()['optimizer']
-    for batch in itertools.islice(SmallBatches(config, small_scans(config)), config.steps):
+    batch = next(iter(SmallBatches(config, small_scans(config))))
+    for _ in range(40):
         adam.zero_grad()
         sum(module._terms(batch).values()).backward()
         adam.step()
-    assert np.mean(told[-5:]) < 0.7 * np.mean(told[:5])
+    assert np.mean(told[-3:]) < 0.6 * np.mean(told[:3]), told
 
 
 def test_training_goes_on_from_phase_to_phase(config: DigitizerConfig, tmp_path: Path) -> None:
