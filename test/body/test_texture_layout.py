@@ -75,7 +75,8 @@ def test_texels_show_the_place_they_say() -> None:
 
 
 def test_colours_come_back_from_a_texture() -> None:
-    """A smooth colour over the body, baked texel by texel, is read again at the vertices.
+    """
+    A smooth colour over the body, baked texel by texel, is read again at the vertices.
 
     Not at the few whose charts are too small to hold the centre of a texel.
     """

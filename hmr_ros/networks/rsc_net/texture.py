@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The texture network: a small picture of a person in, colours of the whole skin out (sheet 2.6)."""
+"""The texture network: a small picture of a person in, the colours of all skin out (sheet 2.6)."""
 
 from __future__ import annotations
 
