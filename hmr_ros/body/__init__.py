@@ -3,6 +3,9 @@
 
 from hmr_ros.body.loading import load_body
 from hmr_ros.body.model import BodyError, BodyModel
+from hmr_ros.body.texture_layout import load_texture_layout, TextureLayout
 from hmr_ros.body.whole_body import load_whole_body, WholeBodyModel
 
-__all__ = ['BodyError', 'BodyModel', 'WholeBodyModel', 'load_body', 'load_whole_body']
+__all__ = [
+    'BodyError', 'BodyModel', 'TextureLayout', 'WholeBodyModel', 'load_body',
+    'load_texture_layout', 'load_whole_body']

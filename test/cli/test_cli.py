@@ -104,7 +104,8 @@ def test_info_of_the_digitizer_beside_the_sheet(tmp_path):
 @pytest.mark.torch
 @pytest.mark.parametrize('network, parameters, saved', [
     # Mega-multiply-accumulates that the split first layer saves: sheet, sections 7 and 8.
-    ('rsc_net', 26_977_581, 4.39), ('rsc_temporal', 21_309_597, 4.36)])
+    ('rsc_net', 26_977_581, 4.39), ('rsc_temporal', 21_309_597, 4.36),
+    ('rsc_texture', 18_257_347, 0)])
 def test_info_of_rsc_net_beside_the_sheet(network, parameters, saved, tmp_path):
     run('info', network, '--json', str(tmp_path / 'n.json'))
     facts = json.loads((tmp_path / 'n.json').read_text())

@@ -5,5 +5,8 @@ from hmr_ros.networks.rsc_net.body_filter import BodyFilter
 from hmr_ros.networks.rsc_net.network import ContrastiveHead, RscNet
 from hmr_ros.networks.rsc_net.prediction import Body, Prediction
 from hmr_ros.networks.rsc_net.temporal import RscTemporal
+from hmr_ros.networks.rsc_net.texture import RscTexture, TextureVariant
 
-__all__ = ['Body', 'BodyFilter', 'ContrastiveHead', 'Prediction', 'RscNet', 'RscTemporal']
+__all__ = [
+    'Body', 'BodyFilter', 'ContrastiveHead', 'Prediction', 'RscNet', 'RscTemporal', 'RscTexture',
+    'TextureVariant']

@@ -20,6 +20,7 @@ from hmr_ros.networks.rsc_net.prediction import (
     Body, Prediction, STATE_WIDTH, TemporalPrediction, WIDTHS)
 from hmr_ros.networks.rsc_net.regressor import HIDDEN, ITERATIONS, Regressor
 from hmr_ros.networks.rsc_net.temporal import gru_gates, LAYERS, RscTemporal
+from hmr_ros.networks.rsc_net.texture import RscTexture
 
 
 class SplitRegressor(nn.Module):
@@ -130,6 +131,14 @@ class FilterStep(nn.Module):
             h_in: torch.Tensor) -> FilteredBody:
         """See BodyFilter.step."""
         return self.network.step(feature, pose6d, betas, h_in)
+
+
+def texture_engine(network: RscTexture) -> RscTexture:
+    """Return a copy in evaluation mode whose batch norms are inside its convolutions."""
+    network = copy.deepcopy(network).eval()
+    fold_norms(network)
+    _freeze(network)
+    return network
 
 
 def folded(backbone: ScaledBackbone) -> ScaledBackbone:

@@ -10,9 +10,11 @@ from typing import Any, Sequence
 from hmr_ros.body.model import BodyModel
 from hmr_ros.networks.rsc_net import BodyFilter, RscNet, RscTemporal
 from hmr_ros.networks.rsc_net.body_filter import ROWS
-from hmr_ros.networks.rsc_net.deploy import FilterStep, RowEngine, SingleRowEngine, TemporalStep
+from hmr_ros.networks.rsc_net.deploy import (
+    FilterStep, RowEngine, SingleRowEngine, TemporalStep, texture_engine)
 from hmr_ros.networks.rsc_net.prediction import BETAS_WIDTH, CAMERA_WIDTH, POSE_WIDTH
 from hmr_ros.networks.rsc_net.temporal import LAYERS
+from hmr_ros.networks.rsc_net.texture import IMAGE_SIZE, RscTexture, TEXTURE_SIZE
 from hmr_ros.runtime.engine import TensorSpec
 from hmr_ros.runtime.manifest import add_entry, file_sha256, ManifestEntry
 from hmr_ros.training.errors import TrainingError
@@ -46,6 +48,13 @@ def export_rsc_temporal(network: RscTemporal, path: str | Path, weights: str = '
 def export_body_filter(network: BodyFilter, path: str | Path, weights: str = 'float16') -> Path:
     """Write one step of the filter, inputs `feature`, `pose6d_in`, `betas_in` and `h_in`."""
     return write_onnx(FilterStep(network), *tensors_of(network), path, weights)
+
+
+def export_rsc_texture(network: RscTexture, path: str | Path, weights: str = 'float16') -> Path:
+    """Write the texture network, `image` to `uv`, both -1 to 1 (sheet 1.1)."""
+    image = TensorSpec('image', (-1, 3, *IMAGE_SIZE), 'float32')
+    texture = TensorSpec('uv', (-1, 3, TEXTURE_SIZE, TEXTURE_SIZE), 'float32')
+    return write_onnx(texture_engine(network), (image,), (texture,), path, weights)
 
 
 def tensors_of(network: AnyNetwork) -> tuple[Specs, Specs]:
