@@ -55,7 +55,12 @@ def test_context_starts_as_identity(network: RscTexture, image: torch.Tensor) ->
 
 
 def test_context_lets_a_texel_see_the_whole_picture(image: torch.Tensor) -> None:
-    """Check 13 and section 8: a corner reaches 74 % of the picture without context."""
+    """
+    Check 13: with context a corner reaches all of the picture.
+
+    Without, its receptive field, counted layer by layer, is the upper 110 of 128 rows; section 8
+    measured 74 %.
+    """
     torch.manual_seed(2)
     reached = {}
     for variant in (BASELINE, TextureVariant('sum'), TextureVariant('concatenation')):
@@ -65,7 +70,7 @@ def test_context_lets_a_texel_see_the_whole_picture(image: torch.Tensor) -> None
         given = image.clone().requires_grad_()
         network(given)[0, :, 0, 0].sum().backward()
         reached[variant.global_context] = (given.grad.abs().sum(1) > 0).float().mean().item()
-    assert reached['none'] == pytest.approx(0.74, abs=0.01)
+    assert reached['none'] == 110 / 128
     assert reached['sum'] > 0.99 and reached['concatenation'] > 0.99
 
 
