@@ -15,6 +15,9 @@ onnx = pytest.importorskip('onnx', reason='building engines needs the onnx packa
 onnxruntime = pytest.importorskip('onnxruntime', reason='fp16 is made by onnxruntime')
 SHIPPED = sorted(name for name, entry in read_manifest(engines_folder()).items()
                  if entry.weights != 'int8')
+#: what noise may change in float16, where that is more than 0.002 of the largest output; people are
+#: judged in the tests of the digitizer's export.
+NOISY = {'digitizer_2k2k_low': 4e-3}
 
 
 def session(content):
@@ -32,7 +35,8 @@ def test_shipped_engines_keep_their_results_and_their_tensors(name, precision, t
     for item, old, new in zip(before.get_outputs(), before.run(None, feeds),
                               after.run(None, feeds)):
         assert new.dtype == np.float32 and new.shape == old.shape
-        assert np.abs(new - old).max() < tolerance * max(np.abs(old).max(), 1), item.name
+        limit = NOISY.get(name, tolerance) if precision == 'fp16' else tolerance
+        assert np.abs(new - old).max() < limit * max(np.abs(old).max(), 1), item.name
 
 
 @pytest.mark.parametrize('name', SHIPPED)
