@@ -14,7 +14,7 @@ from hmr_ros.training.synthetic.anatomy import Anatomy
 from hmr_ros.training.synthetic.appearance import Look
 from hmr_ros.training.synthetic.cutouts import Dressed
 from hmr_ros.training.synthetic.rasterizer import vertex_normals
-from hmr_ros.training.synthetic.shading import noise, slot_of
+from hmr_ros.training.synthetic.shading import fold_waves, noise, slot_of
 
 
 def folded(person: Dressed, look: Look, anatomy: Anatomy, faces: np.ndarray) -> Dressed:
@@ -58,15 +58,7 @@ def _fold_out(
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _fold(at: np.ndarray, loose: float, seed: int) -> float:
     """Height in metres of the strongest cloth: ridges that cross, and smaller waves."""
-    x, y, z = at[an.REST_X], at[an.REST_Y], at[an.REST_Z]
-    across, along = (11.0, 20.0) if loose < 0.012 else (8.0, 13.0)
-    strength = 1.0 if loose < 0.012 else 1.4
-    if at[an.LEG] > 0.5:  # folds of a trouser leg gather at the knee and the ankle
-        strength *= 0.5 + 0.9 * abs(np.cos(np.pi * at[an.LEG_AT]))
-    if at[an.ARM] > 0.5:
-        across, along = along, across
-    slant = 5.0 * x
-    a = noise(x * across, y * along + slant, z * across, seed) - 0.5
-    b = noise(x * across, y * along - slant, z * across, seed + 1) - 0.5
-    c = noise(x * across * 2.3, y * along * 2.3, z * across * 2.3, seed + 2) - 0.5
-    return strength * (0.012 * (0.3 - 2 * abs(a)) + 0.010 * (0.3 - 2 * abs(b)) + 0.006 * c)
+    across, along, strength = (11.0, 20.0, 1.0) if loose < 0.012 else (8.0, 13.0, 1.4)
+    gathered, a, b, c = fold_waves(at, across, along, seed)
+    ridges = 0.012 * (0.3 - 2 * abs(a)) + 0.010 * (0.3 - 2 * abs(b))
+    return strength * gathered * (ridges + 0.006 * c)

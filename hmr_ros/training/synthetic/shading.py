@@ -219,21 +219,31 @@ def _shadow(
 
 
 @_device
+def fold_waves(
+        at: np.ndarray, across: float, along: float,
+        seed: int) -> tuple[float, float, float, float]:
+    """How much cloth gathers at a place, and three waves of -0.5 to 0.5, so many a metre."""
+    x, y, z = at[an.REST_X], at[an.REST_Y], at[an.REST_Z]
+    gathered = 1.0
+    if at[an.LEG] > 0.5:  # folds of a trouser leg gather at the knee and the ankle
+        gathered = 0.5 + 0.9 * abs(math.cos(math.pi * at[an.LEG_AT]))
+    if at[an.ARM] > 0.5:
+        across, along = along, across
+    slant = 5.0 * x
+    return (gathered, noise(x * across, y * along + slant, z * across, seed) - 0.5,
+            noise(x * across, y * along - slant, z * across, seed + 1) - 0.5,
+            noise(x * across * 2.3, y * along * 2.3, z * across * 2.3, seed + 2) - 0.5)
+
+
+@_device
 def _fold_normal(
         n: np.ndarray, at: np.ndarray, strength: float, loose: float, seed: int) -> None:
     """Tilt the normal as the folds of cloth do, in place."""
     if strength <= 0.01:
         return
-    x, y, z = at[an.REST_X], at[an.REST_Y], at[an.REST_Z]
     across, along = (13.0, 24.0) if loose < 0.012 else (9.0, 15.0)
-    if at[an.LEG] > 0.5:  # folds of a trouser leg gather at the knee and the ankle
-        strength *= 0.5 + 0.9 * abs(math.cos(math.pi * at[an.LEG_AT]))
-    if at[an.ARM] > 0.5:
-        across, along = along, across
-    slant = 5.0 * x
-    a = noise(x * across, y * along + slant, z * across, seed) - 0.5
-    b = noise(x * across, y * along - slant, z * across, seed + 1) - 0.5
-    c = noise(x * across * 2.3, y * along * 2.3, z * across * 2.3, seed + 2) - 0.5
+    gathered, a, b, c = fold_waves(at, across, along, seed)
+    strength *= gathered
     n[0] += strength * (1.5 * a + 0.7 * c)
     n[1] += strength * (1.5 * b - 0.7 * c)
     n[2] += strength * (1.0 * (a - b))
