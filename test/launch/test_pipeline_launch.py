@@ -33,11 +33,11 @@ WAIT_S = 60.0
 @launch_testing.parametrize('composed', ['true', 'false'])
 def generate_test_description(composed):
     file = os.path.join(get_package_share_directory('hmr_ros'), 'launch/pipeline.launch.py')
-    # Off by default: they must leave the others alone.
+    # Off by default, with keypoints, which it starts: they must leave the others alone.
     include = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(file),
         launch_arguments={'namespace': NAMESPACE, 'image': f'{NAMESPACE}/cam/image_raw',
-                          'composed': composed, 'keypoints': 'true'}.items())
+                          'composed': composed, 'digitizer': 'true'}.items())
     return LaunchDescription([include, launch_testing.actions.ReadyToTest()])
 
 
