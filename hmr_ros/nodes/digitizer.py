@@ -194,12 +194,15 @@ class DigitizerNode(EngineNode):
     # The worker ------------------------------------------------------------------------------
 
     def _run(self, job: Job) -> None:
-        end = self._attempt(job)
-        self.diagnostics.counters[f'jobs_{end}'] += 1
-        self._jobs.remove(job)
-        self._tell(job, end, 1.0, job.answer.message)
-        job.future.set_result(job.answer)
-        self._answered.trigger()
+        try:
+            end = self._attempt(job)
+            self.diagnostics.counters[f'jobs_{end}'] += 1
+            self._jobs.remove(job)
+            self._tell(job, end, 1.0, job.answer.message)
+        finally:
+            # Whoever called waits for ever otherwise, also where nothing can be published.
+            job.future.set_result(job.answer)
+            self._answered.trigger()
 
     def _attempt(self, job: Job) -> str:
         """Do a job, and fill in its answer; returns how it ended."""

@@ -10,6 +10,8 @@ import numpy as np
 # Sharpness of the cubic kernel; OpenCV's is -0.75, and its cubic never widens when it shrinks.
 _A = -0.5
 _SUPPORT = 2.0
+#: numbers; larger weights are not kept, for those of many sizes would fill the memory.
+_MOST_KEPT = 2 ** 18
 
 
 def _kernel(x: np.ndarray) -> np.ndarray:
@@ -19,13 +21,17 @@ def _kernel(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1, near, np.where(x < _SUPPORT, far, 0))
 
 
-@functools.lru_cache(maxsize=64)
 def bicubic_weights(source: int, target: int) -> np.ndarray:
     """
     Weights `(target, source)` float32 of every source pixel in every target pixel.
 
-    Antialiased when it shrinks; rows sum to 1. The array is shared: it cannot be written.
+    Antialiased when it shrinks; rows sum to 1. The array may be shared: it cannot be written.
     """
+    weigh = _kept_weights if source * target <= _MOST_KEPT else _weights
+    return weigh(source, target)
+
+
+def _weights(source: int, target: int) -> np.ndarray:
     scale = source / target
     wide = max(scale, 1.0)
     centre = (np.arange(target) + 0.5) * scale
@@ -37,6 +43,9 @@ def bicubic_weights(source: int, target: int) -> np.ndarray:
     weights = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
     weights.flags.writeable = False
     return weights
+
+
+_kept_weights = functools.lru_cache(maxsize=64)(_weights)
 
 
 def resize(image: np.ndarray, side: int) -> np.ndarray:

@@ -83,6 +83,13 @@ def test_boxes_of_nobody_are_refused(box: tuple[float, ...]) -> None:
         frame_person(np.array(box), WIDTH, HEIGHT, SIDE)
 
 
+@pytest.mark.parametrize('bottom', [4 * WIDTH, 1e6, 1e300])
+def test_a_square_that_would_fill_the_memory_is_refused(bottom: float) -> None:
+    with pytest.raises(PerceptionError, match='more than 2560 pixels.*640x480'):
+        frame_person(np.array([100, 50, 300, bottom]), WIDTH, HEIGHT, SIDE)
+    assert frame_person(np.array([100, 50, 300, 3 * WIDTH]), WIDTH, HEIGHT, SIDE).side < 4 * WIDTH
+
+
 # ---- the box of joints
 
 @pytest.mark.parametrize('missing', [(), HEAD, FEET, (*HEAD, *FEET), (*FEET, 13, 14)])

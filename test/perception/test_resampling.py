@@ -47,3 +47,10 @@ def test_weights_are_kept_and_cannot_be_spoilt():
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
     with pytest.raises(ValueError, match='read-only'):
         weights[0] = 0
+
+
+def test_weights_of_large_images_do_not_fill_the_memory():
+    """One of 512 x 2048 has 4 MB, and every size of a person in the image needs another one."""
+    weights = resampling.bicubic_weights(2048, 512)
+    assert weights is not resampling.bicubic_weights(2048, 512)
+    np.testing.assert_array_equal(weights, resampling.bicubic_weights(2048, 512))

@@ -375,6 +375,19 @@ def test_a_failure_is_an_answer_and_the_node_goes_on(scene, tmp_path):
     assert scene.answer(scene.call()).success
 
 
+def test_callers_are_answered_when_the_end_cannot_be_told(scene, monkeypatch):
+    scene.send()
+    tell = scene.node._tell
+
+    def fail_at_the_end(job, stage, *rest):
+        if stage == 'done':
+            raise RuntimeError('no publisher')
+        tell(job, stage, *rest)
+    monkeypatch.setattr(scene.node, '_tell', fail_at_the_end)
+    assert scene.answer(scene.call()).success
+    assert not scene.node._jobs
+
+
 def test_octree_depths_of_no_octree_are_refused(start):
     scene = start(octree_depth=2)
     scene.send()

@@ -23,6 +23,8 @@ _HEIGHTS = {0: 0.91, 1: 0.93, 2: 0.93, 3: 0.925, 4: 0.925, 5: 0.82, 6: 0.82, 11:
 _BESIDE, _BELOW = 0.03, 0.01
 #: pixels; a smaller person is no person.
 _LEAST_SIDE = 16
+#: longer sides of the image that the square may measure: more of it would be border than person.
+_MOST_SIDES = 4
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ def frame_person(box: np.ndarray, width: int, height: int, resolution: int) -> F
                    lies outside the image counts
     width, height  of the image
 
-    Raises PerceptionError for a box that is not finite, is too small, or shows nothing of the
-    image.
+    Raises PerceptionError for a box that is not finite, is too small, shows nothing of the image,
+    or is so large that the image shows hardly anything of it.
     """
     left, top, right, bottom = box = np.asarray(box, np.float64)
     if not np.isfinite(box).all() or max(right - left, bottom - top) < _LEAST_SIDE:
@@ -101,6 +103,12 @@ def frame_person(box: np.ndarray, width: int, height: int, resolution: int) -> F
     if right <= 0 or bottom <= 0 or left >= width or top >= height:
         raise PerceptionError(
             f'the person\'s box {box.tolist()} is outside the image of {width}x{height} pixels')
+    most = _MOST_SIDES * max(width, height)
+    if max(right - left, bottom - top) / FILLED > most:
+        raise PerceptionError(
+            f'the person\'s box {box.tolist()} wants a square of more than {most} pixels, and the '
+            f'image has {width}x{height}; do the joints belong to this image, and does it show the '
+            'person from head to foot?')
     side = int(np.ceil(max(right - left, bottom - top) / FILLED))
     x, y = np.rint(((left + right - side) / 2, (top + bottom - side) / 2)).astype(int)
     return Framing((int(x), int(y)), side, width, height, resolution)
