@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import Marker
 
@@ -102,6 +103,13 @@ class DigitizerNode(EngineNode):
         self._camera_input.listen()
         self._sights.listen()
 
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End all calls for good, though the node may be active again before a stage ends."""
+        for job in list(self._jobs):
+            job.ended_by = 'the node was deactivated meanwhile'
+            job.cancelled.set()
+        return super().on_deactivate(state)
+
     def farewell(self) -> None:
         """Delete the mesh that is shown."""
         if self._shown:
@@ -119,8 +127,8 @@ class DigitizerNode(EngineNode):
             self.complain(str(error)[:20], f'digitize was refused: {error}')
             response.message = str(error)
             return response
+        self._tell(job, 'queued', 0.0, f'{len(self._jobs)} calls are before it')
         self._jobs.append(job)
-        self._tell(job, 'queued', 0.0, f'{len(self._jobs) - 1} calls are before it')
         self._worker.submit(self._run, job)
         return await job.future
 
@@ -245,7 +253,7 @@ class DigitizerNode(EngineNode):
     def _check(self, job: Job) -> None:
         """Raise Cancelled when the job is not wanted any more."""
         if job.cancelled.is_set():
-            raise Cancelled('cancelled by cancel_digitize; there is no file')
+            raise Cancelled(f'{job.ended_by}; there is no file')
         if self.interrupted.is_set():
             raise Cancelled('the node was deactivated meanwhile; there is no file')
 

@@ -36,8 +36,9 @@ class Job:
     """
     One call of the service.
 
-    path    of the file
-    future  of the answer, which is complete before that is
+    path      of the file
+    future    of the answer, which is complete before that is
+    ended_by  what the caller is told when it is cancelled
     """
 
     sight: Sight
@@ -47,6 +48,7 @@ class Job:
     meshing: Meshing
     future: Future = field(default_factory=Future)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    ended_by: str = 'cancelled by cancel_digitize'
     answer: Digitize.Response = field(init=False)
     _told: tuple[str, float] = ('', 0.0)
 
