@@ -18,7 +18,7 @@ from hmr_ros.msg import DigitizeProgress
 from hmr_ros.nodes.camera_input import CameraInput
 from hmr_ros.nodes.conversions import bgr_pixels
 from hmr_ros.nodes.digitizer_jobs import (
-    deletion, describe, file_name, Job, marker_of, TEXTS, writable)
+    deletion, describe, file_name, free_path, Job, marker_of, TEXTS, writable)
 from hmr_ros.nodes.digitizer_sight import PeopleReader, Sight, SightInput
 from hmr_ros.nodes.engine_node import EngineNode, threads_for
 from hmr_ros.nodes.errors import NodeError
@@ -154,8 +154,9 @@ class DigitizerNode(EngineNode):
         check_subject(seen.joints, width, height, self.parameters['max_cut_off'])
         camera = seen.camera or self._camera_input.camera_for(width, height)
         folder = writable(request.folder or self.parameters['output_folder'])
-        return Job(
-            sight, seen, camera, folder / file_name(sight.header, seen.track_id, suffix), meshing)
+        path = free_path(folder / file_name(sight.header, seen.track_id, suffix),
+                         [job.path for job in self._jobs])
+        return Job(sight, seen, camera, path, meshing)
 
     def _check_state(self, request: Digitize.Request) -> None:
         if not self.is_active:

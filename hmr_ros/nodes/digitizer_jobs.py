@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
@@ -95,6 +96,15 @@ def file_name(header: Header, track_id: str, suffix: str) -> str:
     """Name a file by who is in it, and when the image was taken."""
     name = re.sub(r'[^A-Za-z0-9_-]', '_', track_id) or 'person'
     return f'{name}_{header.stamp.sec}_{header.stamp.nanosec:09d}.{suffix}'
+
+
+def free_path(path: Path, taken: Collection[Path]) -> Path:
+    """Number a path that another call will write to: `p1.ply`, `p1_2.ply`, `p1_3.ply`."""
+    free, number = path, 1
+    while free in taken:
+        number += 1
+        free = path.with_name(f'{path.stem}_{number}{path.suffix}')
+    return free
 
 
 def writable(folder: str) -> Path:

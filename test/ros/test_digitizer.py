@@ -257,6 +257,16 @@ def test_calls_wait_in_a_queue_and_more_are_refused(start, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_two_calls_for_one_person_of_one_frame_have_files_of_their_own(start, tmp_path):
+    scene = start(queue_size=1)
+    scene.send()
+    first, second = scene.hold(), scene.call()
+    scene.graph.until(lambda: scene.told().count('queued') == 2, 'the second call to wait')
+    scene.networks.gate.set()
+    paths = {scene.answer(future).path for future in (first, second)}
+    assert paths == {str(path) for path in tmp_path.iterdir()} and len(paths) == 2
+
+
 def test_without_a_queue_a_second_call_is_refused(start):
     scene = start(queue_size=0)
     scene.send()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-import tempfile
+import uuid
 
 import numpy as np
 
@@ -72,19 +72,12 @@ def _encoded(kind: str, vertices: np.ndarray, faces: np.ndarray, colours: np.nda
 
 def _replace(path: Path, data: bytes) -> None:
     """Write beside `path`, then rename, so that nobody ever reads half a file."""
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    unfinished = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')
     try:
-        with os.fdopen(descriptor, 'wb') as stream:
+        # Not by tempfile: what that makes nobody else may read.
+        with unfinished.open('xb') as stream:
             stream.write(data)
-        # What mkstemp makes nobody else may read.
-        os.chmod(unfinished, 0o666 & ~_umask())
         os.replace(unfinished, path)
     except BaseException:
-        os.unlink(unfinished)
+        unfinished.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
