@@ -442,12 +442,17 @@ def check_last_answer(graph, program):
     graph.until(client.service_is_ready, 'the service')
     calls = []
 
+    def at_work():
+        return bool(select.select([program.stdout], [], [], 0)[0])
+
     def call():
-        # Until the frame is there it is refused.
+        # Until the frame is there it is refused, and a first answer may come before the program
+        # has found who asked, and be lost.
         calls.append(client.call_async(Digitize.Request()))
-        graph.until(lambda: calls[-1].done() or select.select([program.stdout], [], [], 0)[0],
+        patience = time.monotonic() + 5
+        graph.until(lambda: calls[-1].done() or at_work() or time.monotonic() > patience,
                     'an answer, or the networks to be at work')
-        return not calls[-1].done()
+        return at_work()
     while not call():
         send_frame(graph, [somebody()], graph.header())
     program.send_signal(signal.SIGINT)
