@@ -19,7 +19,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     'phase': tuple(PHASES), 'schedule': ('warm_restarts', 'one_cycle'),
     # Float16 would need gradients to be scaled, and unscaled before they are clipped.
     'precision': ('32-true', 'bf16-mixed'),
-    'parts_begin': ('start_from', 'low_normals'), 'depth_from': ('truth', 'network'), 'normals_from': ('truth', 'networks')}
+    'parts_begin': ('start_from', 'low_normals'), 'depth_from': ('truth', 'network'),
+    'normals_from': ('truth', 'networks')}
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def scans_of_folder(folder: str | Path, resolution: int, seed: int) -> Iterator[
     for number, path in enumerate(folders):
         scanned = read_scan(path)
         for turn, yaw_deg in enumerate(YAWS_DEG):
-            yield seen(scanned, yaw_deg, np.random.default_rng([seed, 67, number, turn]), resolution)
+            rng = np.random.default_rng([seed, 67, number, turn])
+            yield seen(scanned, yaw_deg, rng, resolution)
 
 
 def read_scan(folder: Path) -> Scanned:

@@ -23,7 +23,8 @@ def finer(body: WholeBodyModel) -> WholeBodyModel:
     Raises SyntheticError for a body with pose blend shapes, which the open ones do not have.
     """
     if body.posedirs is not None:
-        raise SyntheticError(f'body {body.name} has pose blend shapes; expected the open whole body')
+        raise SyntheticError(
+            f'body {body.name} has pose blend shapes; expected the open whole body')
     matrix, faces = loop(body.faces, len(body.v_template))
     shapes = body.shapedirs.reshape(len(body.v_template), -1)
     regressor = np.zeros((len(body.J_regressor), matrix.shape[0]), np.float32)

@@ -72,7 +72,8 @@ def test_a_texture_becomes_colours(tmp_path: Path) -> None:
     (folder / 'scan.ply').unlink()
     mesh.export(folder / 'scan.obj')
     colours = read_scan(folder).colours
-    np.testing.assert_allclose(colours, np.broadcast_to(np.array([10, 200, 30]) / 255, colours.shape))
+    wanted = np.array([10, 200, 30]) / 255
+    np.testing.assert_allclose(colours, np.broadcast_to(wanted, colours.shape))
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
