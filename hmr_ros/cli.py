@@ -35,9 +35,8 @@ console = Console()
 
 JsonFile = Annotated[Optional[Path], typer.Option('--json', help='Also write the report here.')]
 #: networks that can be trained and exported.
-TRAINABLE = ('keypoint_guided', 'rsc_net', 'mgil', 'mgil_detector', 'bidrn')
-#: networks whose weights can be imported.
-IMPORTABLE = (*TRAINABLE, 'digitizer_2k2k')
+TRAINABLE = (
+    'keypoint_guided', 'rsc_net', 'mgil', 'mgil_detector', 'bidrn', 'digitizer_2k2k')
 #: networks that smooth what an image network sees.
 TEMPORAL = ('body_filter', 'rsc_temporal')
 Detections = Annotated[Optional[Path], typer.Option(
@@ -822,9 +821,8 @@ def train(
             raise CommandError(f'{network} trains in minutes on one device and is not resumed')
         weights = _require('hmr_ros.training.rsc_net.temporal_train').train(settings, out)
     else:
-        settings = _training(network, 'config', IMPORTABLE).read_config(config)
-        weights = _training(network, 'train', IMPORTABLE).train(
-            settings, out, workers, resume, devices)
+        settings = _training(network, 'config').read_config(config)
+        weights = _training(network, 'train').train(settings, out, workers, resume, devices)
     console.print(f'wrote {weights}')
 
 
@@ -853,12 +851,11 @@ def export(
     """Export trained or imported weights to an engine and enter it into a manifest."""
     _allowed('--stored-as', stored_as, (
         'float16', 'float32', *(['int8'] if network == 'bidrn' else [])))
-    _allowed('--backend', backend, ('onnx', 'packed'))
-    part, known = ('export', IMPORTABLE) if backend == 'onnx' else ('packing', TRAINABLE)
-    exporter = _training(network, part, known)
+    _allowed('--backend', backend, ('onnx', *(['packed'] if network == 'bidrn' else [])))
+    exporter = _training(network, 'export' if backend == 'onnx' else 'packing')
     from dataclasses import replace
 
-    trained, facts = _training(network, 'weights', known).read_network(weights)
+    trained, facts = _training(network, 'weights').read_network(weights)
     size = {name: pixels for name, pixels in (('height', height), ('width', width)) if pixels}
     if size and network != 'mgil_detector':
         raise CommandError(f'--height and --width are for mgil_detector; {network} has one size')
@@ -956,7 +953,7 @@ def import_checkpoint(
         raise CommandError('there are no checkpoints of mgil_detector to import; train one')
     own = {'mgil': (height, width, split_ratio),
            'digitizer_2k2k': (1 if allow_phase1 else 2,)}.get(network, ())
-    importer = _training(network, 'import_checkpoint', IMPORTABLE)
+    importer = _training(network, 'import_checkpoint')
     facts = importer.import_checkpoint(file, out, *own)
     if network == 'digitizer_2k2k' and facts.phase < 2:
         console.print(f'wrote {out}: {facts.summary}')
@@ -1131,11 +1128,11 @@ def _on_dataset(
     return report
 
 
-def _training(network: str, part: str, known: tuple[str, ...] = TRAINABLE) -> Any:
-    """Import a part of the training of `network` that all of those `known` have."""
-    if network not in known:
+def _training(network: str, part: str) -> Any:
+    """Import a part of the training of `network`."""
+    if network not in TRAINABLE:
         raise CommandError(
-            f'no network {network!r} in this version; there are {", ".join(known)}')
+            f'no network {network!r} in this version; there are {", ".join(TRAINABLE)}')
     room = {'mgil_detector': 'mgil.detector'}.get(network, network)
     return _require(f'hmr_ros.training.{room}.{part}')
 
@@ -1143,7 +1140,7 @@ def _training(network: str, part: str, known: tuple[str, ...] = TRAINABLE) -> An
 def _only_keypoint_guided(network: str) -> None:
     if network != 'keypoint_guided':
         raise CommandError(f'no network {network!r} in this version; there are '
-                           f'{", ".join((*IMPORTABLE, *TEMPORAL))}')
+                           f'{", ".join((*TRAINABLE, *TEMPORAL))}')
 
 
 def main() -> None:

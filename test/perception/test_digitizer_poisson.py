@@ -16,7 +16,7 @@ from hmr_ros.perception.digitizer import poisson
 from hmr_ros.perception.digitizer.mesh import Mesh
 from hmr_ros.perception.digitizer.poisson import free_cores, poisson_mesh, smooth_mesh
 from hmr_ros.perception.digitizer.surface import (
-    Cloud, cloud_of, joined, rim_of, Surface, surface_of)
+    Cloud, cloud_of, rim_of, stitched_cloud, Surface, surface_of)
 from hmr_ros.perception.errors import PerceptionError
 
 UNIT_MM = 2520
@@ -113,10 +113,9 @@ def test_a_rim_keeps_sides_that_do_not_meet_from_bulging() -> None:
     half = 0.010 / 2.52
     apart = Surface(surface.front - np.float32([0, 0, half]),
                     surface.back + np.float32([0, 0, half]), surface.there)
-    cloud, rim = (make(apart, grey(apart)) for make in (cloud_of, rim_of))
     plain, stitched = (
-        np.abs(poisson_mesh(points, 7).vertices[:, 0]).max() / ELLIPSOID[0] - 1
-        for points in (cloud, joined(cloud, rim)))
+        np.abs(poisson_mesh(make(apart, grey(apart)), 7).vertices[:, 0]).max() / ELLIPSOID[0] - 1
+        for make in (cloud_of, stitched_cloud))
     assert plain > 0.01 and abs(stitched) < 0.01
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from hmr_ros.perception.digitizer.mesh import Mesh
-from hmr_ros.perception.digitizer.surface import Cloud, cloud_of, joined, rim_of, Surface
+from hmr_ros.perception.digitizer.surface import Cloud, stitched_cloud, Surface
 from hmr_ros.perception.errors import PerceptionError
 
 #: libraries that can do it, the preferred one first.
@@ -64,8 +64,7 @@ def smooth_mesh(surface: Surface, image: np.ndarray, threads: int = 0) -> Mesh:
         raise PerceptionError(
             f'a surface of {side} pixels has no octree depth; expected one of '
             f'{", ".join(map(str, OCTREE_DEPTHS))}')
-    cloud = joined(cloud_of(surface, image), rim_of(surface, image))
-    return poisson_mesh(cloud, OCTREE_DEPTHS[side], threads)
+    return poisson_mesh(stitched_cloud(surface, image), OCTREE_DEPTHS[side], threads)
 
 
 def free_cores() -> int:

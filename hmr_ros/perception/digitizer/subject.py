@@ -23,7 +23,7 @@ from hmr_ros.perception.digitizer.networks import Networks
 from hmr_ros.perception.digitizer.placement import (
     place_at_distance, place_by_height, Placement)
 from hmr_ros.perception.digitizer.poisson import OCTREE_DEPTHS
-from hmr_ros.perception.digitizer.surface import cloud_of, joined, rim_of, Surface
+from hmr_ros.perception.digitizer.surface import stitched_cloud, Surface
 from hmr_ros.perception.errors import PerceptionError
 
 METHODS = ('direct', 'poisson')
@@ -178,9 +178,8 @@ def _mesh_of(
     surface, image = digitization.surface, digitization.image
     if meshing.method == 'direct':
         return direct_mesh(surface, image)
-    cloud = joined(cloud_of(surface, image), rim_of(surface, image))
     depth = meshing.octree_depth or OCTREE_DEPTHS[len(image)]
-    return poisson_mesh_apart(cloud, depth, meshing.threads, check)
+    return poisson_mesh_apart(stitched_cloud(surface, image), depth, meshing.threads, check)
 
 
 def _placed(mesh: Mesh, placement: Placement) -> Mesh:

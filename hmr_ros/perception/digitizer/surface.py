@@ -135,8 +135,9 @@ def rim_of(surface: Surface, image: np.ndarray) -> Cloud:
         np.repeat(image[outline][apart], _RIM, 0))
 
 
-def joined(*clouds: Cloud) -> Cloud:
-    """Put clouds together."""
+def stitched_cloud(surface: Surface, image: np.ndarray) -> Cloud:
+    """Put the clouds of `cloud_of` and `rim_of` together, of which closed meshes are made."""
+    clouds = cloud_of(surface, image), rim_of(surface, image)
     return Cloud(*(np.concatenate([getattr(cloud, name) for cloud in clouds])
                    for name in ('points', 'normals', 'colours')))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch.nn import functional
@@ -13,6 +12,7 @@ from torch.nn import functional
 from hmr_ros.networks.digitizer_2k2k.depth import emptied
 from hmr_ros.perception.digitizer.alignment import Alignment
 from hmr_ros.perception.digitizer.frame import LOW
+from hmr_ros.perception.digitizer.patches import covered
 from hmr_ros.training.digitizer_2k2k.losses import Truth
 
 #: which of LOW pixels a small map of true depth takes (sheet, 3.2).
@@ -41,7 +41,8 @@ def spoiled_normals(truth: Truth, alignments: Sequence[Alignment]) -> torch.Tens
     if torch.rand(()) < _BLURRED:
         normals = functional.avg_pool2d(normals, 3, 1, 1)
     normals = normals + _smooth_noise(normals, _NORMAL_CELL) * _NORMAL_ERROR * truth.mask
-    return normals.clamp(min=0) * covered(alignments).to(normals)
+    found = torch.from_numpy(np.stack([covered(alignment) for alignment in alignments]))[:, None]
+    return normals.clamp(min=0) * found.to(normals)
 
 
 def _smooth_noise(like: torch.Tensor, cell: int) -> torch.Tensor:
@@ -49,14 +50,3 @@ def _smooth_noise(like: torch.Tensor, cell: int) -> torch.Tensor:
     *_, height, width = like.shape
     coarse = torch.randn(*like.shape[:2], height // cell, width // cell, device=like.device)
     return functional.interpolate(coarse, (height, width), mode='bilinear')
-
-
-def covered(alignments: Sequence[Alignment]) -> torch.Tensor:
-    """Where any part of each image lies: bool `(N, 1, S, S)`."""
-    masks = []
-    for alignment in alignments:
-        mask = np.zeros((alignment.resolution,) * 2, np.uint8)
-        for placed in alignment.placed:
-            cv2.fillConvexPoly(mask, np.round(placed.corners).astype(np.int32), 1)
-        masks.append(torch.from_numpy(mask)[None].bool())
-    return torch.stack(masks)

@@ -21,6 +21,7 @@ from hmr_ros.perception.digitizer.alignment import align, Alignment  # noqa: E40
 from hmr_ros.perception.digitizer.frame import colours_of_training, low_resolution  # noqa: E402
 from hmr_ros.perception.digitizer.joints import Joints, JOINTS  # noqa: E402
 from hmr_ros.perception.digitizer.parts import PATCHES  # noqa: E402
+from hmr_ros.perception.digitizer.patches import covered  # noqa: E402
 from hmr_ros.training.digitizer_2k2k import losses  # noqa: E402
 from hmr_ros.training.digitizer_2k2k.config import (  # noqa: E402
     DigitizerConfig, PHASES, read_config)
@@ -28,7 +29,7 @@ from hmr_ros.training.digitizer_2k2k.cutting import cut, enlarged  # noqa: E402
 from hmr_ros.training.digitizer_2k2k.data import (  # noqa: E402
     mirrored, small_scans, SmallBatches, training_loader, WholeBatches)
 from hmr_ros.training.digitizer_2k2k.guesses import (  # noqa: E402
-    covered, small_depth, spoiled_depth, spoiled_normals)
+    small_depth, spoiled_depth, spoiled_normals)
 from hmr_ros.training.digitizer_2k2k.losses import Truth  # noqa: E402
 from hmr_ros.training.digitizer_2k2k.module import (  # noqa: E402
     DigitizerModule, made_small, normals_of, restarted, soften_heads, window_start)
@@ -311,8 +312,9 @@ def test_spoiled_truth_is_near_the_truth(scans: list[Scan]) -> None:
     assert 0.01 < off.mean() < 0.1
     assert torch.equal(pair[~there.expand_as(pair)], small[~there.expand_as(pair)])
     maps = spoiled_normals(truth, [alignment])
-    error = losses.normal_error(maps, truth.normals * covered([alignment]))
-    assert 0.01 < error < 0.2 and not maps[(~covered([alignment])).expand_as(maps)].any()
+    found = torch.from_numpy(covered(alignment))
+    error = losses.normal_error(maps, truth.normals * found)
+    assert 0.01 < error < 0.2 and not maps[(~found).expand_as(maps)].any()
 
 
 def test_windows_hold_the_body_at_whole_small_pixels() -> None:
